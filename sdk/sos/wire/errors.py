@@ -81,7 +81,7 @@ class _Readable(dict[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
-        return ", ".join(map(str, cast(list[object], value))) or "none" if isinstance(value, list | tuple) else value
+        return ", ".join(map(str, cast("list[object]", value))) or "none" if isinstance(value, list | tuple) else value
 
 
 @dataclass(eq=False)
