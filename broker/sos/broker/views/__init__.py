@@ -1,0 +1,21 @@
+"""SQLite projections of the streams, and their queries."""
+
+from sos.broker.views.errors import NewerDatabase, ViewsBehind
+from sos.broker.views.projector import Cursor
+from sos.broker.views.refold import REGISTRY_KEY, catch_up, check_not_behind, events_key, project_of, refold
+from sos.broker.views.views import Counts, Views, open_views
+
+__all__ = [
+    "REGISTRY_KEY",
+    "Counts",
+    "Cursor",
+    "NewerDatabase",
+    "Views",
+    "ViewsBehind",
+    "catch_up",
+    "check_not_behind",
+    "events_key",
+    "open_views",
+    "project_of",
+    "refold",
+]

@@ -1,0 +1,183 @@
+"""SQLite projections of the streams, and everything that may be asked of them.
+
+One connection writes, behind a lock; another reads, and never waits for the writer (WAL). A method that is the basis
+of a decision returns (state, seq): `seq` is the last sequence of that subject, what the append must expect, and 0
+with the state None for what is not there.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Row
+
+import aiosqlite
+import msgspec
+
+from sos.broker.domain.addresses import Address, AddressOf
+from sos.broker.domain.agents import Agent
+from sos.broker.domain.projects import Project
+from sos.broker.domain.sessions import Session
+from sos.broker.domain.squads import Squad
+from sos.broker.log import Recorded
+from sos.broker.views import rows
+from sos.broker.views.errors import ViewsBehind
+from sos.broker.views.nouns import Tables
+from sos.broker.views.projector import Cursor, fold, read_cursor
+from sos.broker.views.sql import load_migrations, load_queries, migrate
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a connection waits for another process on the file (a backup, a curious sqlite3) before it fails."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many a project has: agents that are not revoked, and squads."""
+
+    agents: int
+    squads: int
+
+
+class Views:
+    """The open database. Made by `open_views`."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        queries = load_queries()
+        self.path = path
+        self._db = writer
+        self._dumps = sorted(name for name in queries if name.startswith("dump_"))
+        self._queries = queries
+        self._written = Tables(writer, queries)
+        self._read = Tables(reader, queries)
+        self._writing = asyncio.Lock()
+        self._moved = asyncio.Event()
+
+    # ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def apply(self, stream_key: str, project: str | None, records: Sequence[Recorded]) -> None:
+        """Fold facts of one stream in, all or none. `project` is the slug for an EVENTS stream, None for REGISTRY."""
+        async with self._writing:
+            try:
+                await fold(self._db, self._written, stream_key, project, records)
+            finally:
+                # Also after a cancellation: it may have come when the commit was already under way.
+                self._moved.set()
+                self._moved = asyncio.Event()
+
+    async def cursor(self, stream_key: str) -> Cursor:
+        """How far a stream is folded in; sequence 0 if nothing of it is."""
+        return await read_cursor(self._read, stream_key)
+
+    async def cursors(self) -> dict[str, Cursor]:
+        """How far every stream is folded in."""
+        return {row["stream"]: Cursor(row["seq"], row["hash"]) for row in await self._read.all("cursors")}
+
+    async def wait_for(self, stream_key: str, seq: int, timeout_s: float) -> None:
+        """Return when `seq` of the stream is folded in (read your writes); `ViewsBehind` after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._reach(stream_key, seq)
+        except TimeoutError:
+            raise ViewsBehind(stream=stream_key, seq=seq, timeout_s=timeout_s) from None
+
+    async def _reach(self, stream_key: str, seq: int) -> None:
+        while True:
+            moved = self._moved  # taken before the cursor is read: a commit in between is not missed
+            if (await self.cursor(stream_key)).seq >= seq:
+                return
+            await moved.wait()
+
+    # ── queries ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def project(self, slug: str) -> tuple[Project | None, int]:
+        """One project."""
+        row = await self._read.one("project", slug=slug)
+        return (rows.project(row), row["seq"]) if row else (None, 0)
+
+    async def projects(self) -> list[Project]:
+        """All projects, by slug."""
+        return [rows.project(row) for row in await self._read.all("projects")]
+
+    async def project_by_tenant_token(self, token_hash: str) -> Project | None:
+        """The project whose owner's token has this SHA-256."""
+        row = await self._read.one("project_by_tenant_token", hash=token_hash)
+        return rows.project(row) if row else None
+
+    async def agent(self, project: str, name: str) -> tuple[Agent | None, int]:
+        """One agent, in whatever state."""
+        row = await self._read.one("agent", project=project, name=name)
+        return (rows.agent(row), row["seq"]) if row else (None, 0)
+
+    async def agents(self, project: str) -> list[Agent]:
+        """All agents of a project, the revoked ones too, by name."""
+        return [rows.agent(row) for row in await self._read.all("agents", project=project)]
+
+    async def agent_by_token(self, token_hash: str) -> Agent | None:
+        """The agent whose token has this SHA-256, in whatever state: the caller looks at it."""
+        row = await self._read.one("agent_by_token", hash=token_hash)
+        return rows.agent(row) if row else None
+
+    async def squad(self, project: str, squad: str) -> tuple[Squad | None, int]:
+        """One squad with its members."""
+        found = await self._read.all("squad", project=project, squad=squad)
+        return (next(rows.squads(found)), found[0]["seq"]) if found else (None, 0)
+
+    async def squads(self, project: str) -> list[Squad]:
+        """All squads of a project, by id."""
+        return list(rows.squads(await self._read.all("squads", project=project)))
+
+    async def memberships_of(self, project: str, agent: str) -> list[tuple[str, int]]:
+        """The squads an agent is in, each with the sequence of MESSAGES from which on."""
+        found = await self._read.all("memberships_of", project=project, agent=agent)
+        return [(row["squad"], row["from_seq"]) for row in found]
+
+    async def sessions(self, project: str, at: datetime) -> list[Session]:
+        """The keys of a project's agents whose credential is good at `at`, by agent."""
+        found = await self._read.all("sessions", project=project, at=rows.moment(at))
+        return [rows.session(row) for row in found]
+
+    async def address(self, project: str, of: AddressOf, name: str) -> tuple[Address | None, int]:
+        """One address."""
+        row = await self._read.one("address", project=project, of=of, name=name)
+        return (rows.address(row), row["seq"]) if row else (None, 0)
+
+    async def addresses(self, project: str) -> list[Address]:
+        """All addresses of a project, the closed ones too, agents first."""
+        return [rows.address(row) for row in await self._read.all("addresses", project=project)]
+
+    async def counts(self, project: str) -> Counts:
+        """How many agents and squads a project has."""
+        row = await self._read.one("counts", project=project)
+        return msgspec.convert(dict(row or {}), Counts)
+
+    async def dump(self) -> bytes:
+        """Every row of every table, one JSON array a line: equal bytes mean equal databases."""
+        lines: list[bytes] = []
+        async with _connect(self.path) as db:  # its own, for one snapshot over all the tables
+            await db.execute("BEGIN")
+            for name in self._dumps:
+                found = await Tables(db, self._queries).all(name)
+                lines += [msgspec.json.encode([name.removeprefix("dump_"), *row]) for row in found]
+        return b"\n".join(lines)
+
+
+@asynccontextmanager
+async def open_views(path: Path) -> AsyncGenerator[Views]:
+    """The views' database at `path`, made or migrated if need be; `NewerDatabase` if a later version wrote it."""
+    async with _connect(path) as writer:
+        await migrate(writer, path, load_migrations())
+        async with _connect(path) as reader:
+            yield Views(path, writer, reader)
+
+
+@asynccontextmanager
+async def _connect(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
+    # isolation_level=None: transactions begin where this code says so, not where the driver guesses.
+    async with aiosqlite.connect(path, isolation_level=None) as db:
+        db.row_factory = Row
+        await db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        await db.execute("PRAGMA journal_mode = WAL")
+        # A power cut may take the last commits but leaves the file whole; what is missing is folded again.
+        await db.execute("PRAGMA synchronous = NORMAL")
+        await db.execute("PRAGMA foreign_keys = ON")
+        yield db

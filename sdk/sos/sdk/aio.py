@@ -1,0 +1,372 @@
+"""`AsyncAgent`: one agent on the bus, in an event loop. `Agent` is its blocking face."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from sos.sdk import identity
+from sos.sdk.addresses import Addresses
+from sos.sdk.dispatch import MAX_DELIVER, Dispatcher, Handler
+from sos.sdk.gateway import Gateway
+from sos.sdk.inbox import Arrival, Counts, Inbox
+from sos.sdk.link import Line
+from sos.sdk.message import Message, Receipt, State
+from sos.sdk.outbox import Outbox
+from sos.sdk.seen import Parked, Seen
+from sos.sdk.session import Session
+from sos.wire import api, subjects
+from sos.wire.envelope import MAX_HOPS, AckClass, Envelope, Kind, now
+from sos.wire.errors import (
+    BadRequest,
+    ErrorBody,
+    GatewayUnreachable,
+    MissingScope,
+    NatsUnreachable,
+    SosError,
+    Stopped,
+    TooManyHops,
+    from_wire,
+)
+from sos.wire.home import agent_home, sos_home
+from sos.wire.ids import uuid7
+from sos.wire.names import normalise, recipient
+from sos.wire.scopes import Scope
+
+log = logging.getLogger("sos.sdk")
+
+CONNECT_TIMEOUT_S = 10.0
+"""How long `start` tries: long enough for a gateway that starts beside the agent."""
+DRAIN_S = 10.0
+"""How long `stop` waits for handlers that have begun."""
+API_TIMEOUT_S = 5.0
+INBOX_WAIT_S = 10.0
+REFRESH_TIMEOUT_S = 2.0
+MAX_INBOX = 500
+MAX_CONCURRENCY = 256
+
+
+class AsyncAgent:
+    """One agent: a durable name, one inbox.
+
+    `token` may come from `SOS_TOKEN` or from the home of the saved agent `name`; `url` from `SOS_URL`, the home's
+    context, or `http://127.0.0.1:6070`. `concurrency` handlers run at a time, one for each sender; a message whose
+    handler fails `max_deliver` times is parked. `client` and `model` say what acts under the name.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        name: str | None = None,
+        *,
+        project: str | None = None,
+        url: str | None = None,
+        client: str = "",
+        model: str = "",
+        concurrency: int = 1,
+        max_deliver: int = MAX_DELIVER,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        if not 1 <= concurrency <= MAX_CONCURRENCY:
+            raise BadRequest(why=f"concurrency must be 1 to {MAX_CONCURRENCY}, not {concurrency}")
+        if max_deliver < 1:
+            raise BadRequest(why=f"max_deliver must be at least 1, not {max_deliver}")
+        who = identity.find(token, name, project, url)
+        self._gateway = Gateway(who.url, who.token)
+        self._ask = api.OpenSession(  # the key and the reply prefix are made anew for each credential
+            public_nkey="", inbox_prefix="", name=who.name, client=client, model=model, install=""
+        )
+        self._concurrency, self._max_deliver = concurrency, max_deliver
+        self._connect_timeout_s = connect_timeout_s
+        self._handler: Handler | None = None
+        self._session: Session | None = None
+        self._seen: Seen | None = None
+        self._inbox: Inbox | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._reading = asyncio.Lock()
+        self._memberships: dict[str, api.Membership] = {}
+        self._state: State = "new"
+        self._outbox = Outbox(self._live)
+        self._addresses = Addresses(self._live, self._names)
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_message[H: Handler](self, handler: H) -> H:
+        """Decorator: `handler` is given each message. It may be `async` or plain; a plain one runs in a thread."""
+        if self._state != "new":
+            raise BadRequest(why="set the handler before start()")
+        self._handler = handler
+        return handler
+
+    async def connect(self) -> Self:
+        """Open the session, without reading the inbox. Raises what the gateway refused with, `GatewayUnreachable`, or
+        `NatsUnreachable` after `connect_timeout_s`."""
+        if self._session is not None:
+            return self
+        self._ask = msgspec.structs.replace(self._ask, install=identity.install_id())
+        session = Session(self._gateway, self._ask, self._on_line, self._connect_timeout_s)
+        self._session = await session.__aenter__()
+        self._remember(session.opened.memberships)
+        self._seen = Seen(agent_home(self.project, self.name, sos_home()))
+        self._state = "connected"
+        return self
+
+    async def start(self) -> Self:
+        """Connect and, where there is a handler, read the inbox until `stop`."""
+        await self.connect()
+        if self._handler is not None and self._inbox is None:
+            self._need(Scope.INBOX)
+            self._dispatcher = Dispatcher(self._handler, self._record(), self._concurrency, self._max_deliver)
+            self._inbox = self._new_inbox(self._dispatcher.take, self._dispatcher.room)
+            self._dispatcher.serve(self._inbox)
+            await self._inbox.move(await self._live().line(self._connect_timeout_s))
+            self._state = "consuming"
+        return self
+
+    async def wait(self) -> None:
+        """Return when the agent was stopped; raise why, if the gateway or NATS ended its session for good."""
+        session = self._live()
+        await session.ended.wait()
+        if session.failure is not None:
+            raise session.failure
+
+    async def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Take nothing more, let handlers that have begun finish (up to `drain_s`), hand everything else back, and
+        disconnect. A second time is fine."""
+        if self._inbox is not None and self._dispatcher is not None:
+            await self._inbox.stop()
+            await self._dispatcher.drain(drain_s)
+            await self._inbox.close()
+        if self._session is not None:
+            if (line := self._session.current) is not None:
+                await line.flush()
+            await self._session.close()
+        if self._seen is not None:
+            self._seen.close()
+        self._state = "stopped"
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # ── who and how ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def name(self) -> str:
+        """This agent's name; known once connected."""
+        return self._live().opened.name
+
+    @property
+    def project(self) -> str:
+        """Its project's slug; known once connected."""
+        return self._live().opened.project
+
+    @property
+    def session(self) -> str:
+        """The stamp of this run."""
+        return self._live().opened.session
+
+    @property
+    def state(self) -> State:
+        """Where this object is in its life."""
+        return self._state
+
+    @property
+    def counts(self) -> Counts:
+        """What the inbox received, skipped and set aside since `start`."""
+        return self._inbox.counts if self._inbox is not None else Counts()
+
+    def parked(self) -> list[Parked]:
+        """Messages whose handler failed too often, kept in this agent's home."""
+        return self._record().parked()
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        data: dict[str, Any] | None = None,
+        ack: AckClass | None = None,
+        thread: str | None = None,
+        id: str | None = None,  # noqa: A002 - the envelope's own word
+    ) -> Receipt:
+        """Send to one agent, `kasra` or `agent:kasra`. Returns when NATS has stored it.
+
+        `ack` asks for an answer by class. To retry a send that raised `NotStored`, pass its `id` again. Raises
+        `UnknownRecipient` (nothing is sent), `MessageTooLarge`, `MissingScope`, `NotStored`, `StorageExhausted`.
+        """
+        envelope = await self._envelope("message", text, data=data, ack=ack, thread=thread, id=id)
+        return await self._send(recipient(to), envelope, retry=id is not None)
+
+    async def broadcast(
+        self, squad: str, text: str, *, data: dict[str, Any] | None = None, thread: str | None = None
+    ) -> Receipt:
+        """Send to every member of a squad; the receipt's `members` says how many there are. Raises `UnknownSquad`."""
+        await self.connect()
+        self._need(Scope.BROADCAST)
+        name = normalise(squad, "squad id")
+        fact = await self._addresses.squad(self.project, name)
+        envelope = await self._envelope("message", text, data=data, thread=thread)
+        subject = str(subjects.ToSquad(self.project, name, self.name))
+        receipt = await self._outbox.store(subject, envelope, name)
+        return msgspec.structs.replace(receipt, members=fact.members)
+
+    async def reply(self, message: Message, text: str, *, data: dict[str, Any] | None = None) -> Receipt:
+        """Answer a message's sender, in its thread. If it asked for an ACK, this is one."""
+        if message.hops >= MAX_HOPS:
+            raise TooManyHops(limit=MAX_HOPS)
+        answers = message.ack is not None
+        envelope = await self._envelope(
+            "reply",
+            text,
+            data=data,
+            thread=message.thread or message.id,
+            reply_to=message.id,
+            ack_for=message.id if answers else None,
+            ok=True if answers else None,
+            hops=message.hops + 1,
+        )
+        return await self._send(recipient(message.sender), envelope)
+
+    async def ack(self, message: Message, ok: bool = True, summary: str = "") -> Receipt:
+        """Acknowledge a message to its sender: done (`ok`), or not. `ok=False` is an answer too."""
+        envelope = await self._envelope(
+            "status", summary, thread=message.thread or message.id, reply_to=message.id, ack_for=message.id, ok=ok
+        )
+        return await self._send(recipient(message.sender), envelope)
+
+    async def _send(self, to: str, envelope: Envelope, *, retry: bool = False) -> Receipt:
+        self._need(Scope.SEND)
+        fact = await self._addresses.agent(self.project, to)
+        subject = str(subjects.ToAgent(self.project, to, self.name))
+        receipt = await self._outbox.store(subject, envelope, to, retry=retry)
+        return msgspec.structs.replace(receipt, suspended=fact.state == "suspended")
+
+    async def _envelope(self, kind: Kind, text: str, *, id: str | None = None, **fields: Any) -> Envelope:  # noqa: A002
+        await self.connect()
+        return Envelope(v=1, id=id or uuid7(), kind=kind, text=text, session=self.session, sent_at=now(), **fields)
+
+    # ── reading without a handler ────────────────────────────────────────────────────────────────────────────────
+
+    async def inbox(self, limit: int = 20) -> list[Message]:
+        """Take up to `limit` unread messages, oldest first, and mark them read. The rest stays for the next call."""
+        if not 1 <= limit <= MAX_INBOX:
+            raise BadRequest(why=f"limit must be 1 to {MAX_INBOX}, not {limit}")
+        await self.connect()
+        self._need(Scope.INBOX)
+        if self._inbox is not None:
+            raise BadRequest(why="this agent's handler reads its inbox")
+        async with self._reading:
+            taken: list[Arrival] = []
+            reader = self._new_inbox(taken.append, lambda: limit - len(taken), once=True)
+            try:
+                await self._read(reader, taken, limit)
+                taken.sort(key=lambda a: a.delivery.stream_seq)
+                for arrival in taken:
+                    await reader.done(arrival)
+            finally:
+                await reader.close()
+        return [a.message for a in taken]
+
+    async def _read(self, reader: Inbox, taken: Sequence[Arrival], limit: int) -> None:
+        deadline = monotonic() + INBOX_WAIT_S
+        await reader.move(await self._live().line(INBOX_WAIT_S))
+        while len(taken) < limit and not reader.pull.empty.is_set():
+            if monotonic() >= deadline:
+                raise NatsUnreachable(servers=self._live().opened.nats_urls, why=f"no answer in {INBOX_WAIT_S:g} s")
+            await asyncio.sleep(0.005)
+        await reader.stop()
+
+    # ── squads and peers, through the gateway ────────────────────────────────────────────────────────────────────
+
+    async def join(self, squad: str, summary: str = "") -> None:
+        """Join a squad: from now on its broadcasts reach this inbox. Joining again changes the summary."""
+        await self.connect()
+        self._need(Scope.WORKSPACE_JOIN)
+        ask = api.JoinSquad(squad=normalise(squad, "squad id"), summary=summary)
+        self._remember((await self._call("squad.join", ask, api.Joined)).memberships)
+
+    async def leave(self, squad: str) -> None:
+        """Leave a squad: nothing more of it comes, not even what was broadcast before and is unread."""
+        await self.connect()
+        ask = api.LeaveSquad(squad=normalise(squad, "squad id"))
+        self._remember((await self._call("squad.leave", ask, api.Joined)).memberships)
+
+    async def members(self, squad: str) -> tuple[api.Member, ...]:
+        """Who is in a squad."""
+        await self.connect()
+        ask = api.ListMembers(squad=normalise(squad, "squad id"))
+        return (await self._call("squad.members", ask, api.Members)).members
+
+    async def peers(self) -> tuple[api.Peer, ...]:
+        """The agents of this project, and which of them are connected now."""
+        await self.connect()
+        return (await self._call("peers", api.ListPeers(), api.Peers)).peers
+
+    async def _call[T](self, verb: str, ask: api.Request, answer: type[T], timeout_s: float = API_TIMEOUT_S) -> T:
+        """One request to the gateway over NATS; what it refuses with is raised here."""
+        line = await self._live().line(timeout_s)
+        subject = str(subjects.ApiCall(self.project, self.name, verb))
+        try:
+            reply = await line.request(subject, api.encode(ask), timeout_s=timeout_s)
+        except NatsUnreachable as e:
+            raise GatewayUnreachable(url=self._gateway.url, why=e.why) from None
+        if reply.status == "503":
+            raise GatewayUnreachable(url=self._gateway.url, why="no gateway serves this project")
+        if "Nats-Service-Error" in reply.headers:
+            raise from_wire(api.decode(reply.body, ErrorBody))
+        return api.decode(reply.body, answer)
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _live(self) -> Session:
+        if self._session is None or self._state == "stopped":
+            raise Stopped(what="this agent") if self._state == "stopped" else BadRequest(why="connect() comes first")
+        return self._session
+
+    def _record(self) -> Seen:
+        if self._seen is None:
+            raise BadRequest(why="connect() comes first")
+        return self._seen
+
+    def _need(self, scope: Scope) -> None:
+        if scope not in self._live().opened.scopes:
+            raise MissingScope(scope=scope)
+
+    def _new_inbox(self, sink: Any, room: Any, *, once: bool = False) -> Inbox:
+        ack_wait_s = self._live().opened.ack_wait_s
+        return Inbox(self.project, self.name, self._record(), ack_wait_s, self._membership, sink, room, once=once)
+
+    async def _on_line(self, new: Line, old: Line | None) -> None:  # noqa: ARG002 - the inbox knows the line it is on
+        self._remember(self._session.opened.memberships if self._session is not None else ())
+        if self._inbox is not None:
+            await self._inbox.move(new)
+
+    async def _membership(self, squad: str) -> api.Membership | None:
+        """This agent's membership. One that is not known here was made elsewhere: the gateway is asked, and if it is
+        away the message counts as due, for better an old broadcast than none."""
+        if squad not in self._memberships:
+            try:
+                found = await self._call("directory", api.ListDirectory(), api.Directory, REFRESH_TIMEOUT_S)
+                self._remember(found.memberships)
+            except SosError as e:
+                log.warning("squad memberships could not be looked up: %s", e)
+        return self._memberships.get(squad)
+
+    def _remember(self, memberships: tuple[api.Membership, ...]) -> None:
+        """Keep memberships; those of squads that were left too, for what is on its way."""
+        self._memberships |= {m.squad: m for m in memberships}
+
+    async def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        found = await self._call("directory", api.ListDirectory(), api.Directory, REFRESH_TIMEOUT_S)
+        return found.agents, found.squads

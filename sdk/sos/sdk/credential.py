@@ -1,0 +1,54 @@
+"""A session's key and the JWT that the gateway signed for it. The private half never leaves this object."""
+
+import secrets
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sos.wire import nkeys
+from sos.wire.api import SessionOpened
+from sos.wire.subjects import inbox_prefix
+
+RENEW_AFTER = 0.7
+"""A credential is renewed when this share of its life is over: the rest is for a gateway that is away."""
+
+
+class SessionKey:
+    """A new Ed25519 key and a new random place for replies: made for one credential, never stored, never reused.
+
+    Revocation is by key and in whole seconds, so a key that served twice could be refused for what its first use did.
+    """
+
+    def __init__(self) -> None:
+        self._private = Ed25519PrivateKey.generate()
+        self.public = nkeys.encode_public(nkeys.NkeyKind.USER, self._private.public_key().public_bytes_raw())
+        self.inbox_prefix = inbox_prefix(secrets.token_hex(16))
+
+    def sign(self, nonce: bytes) -> bytes:
+        """The Ed25519 signature of the server's nonce."""
+        return self._private.sign(nonce)
+
+
+class Credential:
+    """What a connection needs: servers, key, JWT, and until when it holds."""
+
+    def __init__(self, key: SessionKey, opened: SessionOpened) -> None:
+        self._key = key
+        self.jwt = opened.jwt
+        self.servers = opened.nats_urls
+        self.issued_at: datetime = opened.issued_at
+        self.expires_at: datetime = opened.expires_at
+
+    @property
+    def inbox_prefix(self) -> str:
+        """Where replies to this credential's connection go."""
+        return self._key.inbox_prefix
+
+    @property
+    def renew_after_s(self) -> float:
+        """Seconds from its issue to its renewal, by the gateway's clock, so that this machine's may be wrong."""
+        return (self.expires_at - self.issued_at).total_seconds() * RENEW_AFTER
+
+    def sign(self, nonce: bytes) -> bytes:
+        """The signature that proves the key."""
+        return self._key.sign(nonce)

@@ -1,0 +1,222 @@
+"""What the views answer, how they wait, and how their schema grows."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+from test_domain_history import T0
+
+from sos.broker.domain import AnyEvent, addresses, agents, projects, sessions, squads, subject_of
+from sos.broker.errors import DataLoss
+from sos.broker.log import Recorded
+from sos.broker.views import (
+    REGISTRY_KEY,
+    Counts,
+    Cursor,
+    NewerDatabase,
+    Views,
+    ViewsBehind,
+    check_not_behind,
+    events_key,
+    open_views,
+)
+from sos.broker.views.sql import load_migrations, load_queries, migrate
+
+ACME = events_key("acme")
+WHO: dict[str, Any] = {"at": T0, "actor": "operator"}
+BOB: dict[str, Any] = {**WHO, "project": "acme", "name": "bob"}
+CY: dict[str, Any] = {**BOB, "name": "cy"}
+RED: dict[str, Any] = {**WHO, "project": "acme", "squad": "red"}
+ITS_ADDRESS: dict[str, Any] = {**BOB, "name": "red"}
+BLUE: dict[str, Any] = {**RED, "squad": "blue"}
+
+REGISTRY_FACTS: Sequence[AnyEvent] = [
+    projects.ProjectCreated(
+        **WHO, slug="acme", project_id="p1", tier="scale", tenant_token_hash="th", tenant_token_tail="tail"
+    ),
+    agents.AgentMinted(**BOB, model="m", charter="c", scopes=(), token_hash="bh", token_tail="ail"),
+    agents.AgentMinted(**CY, model="", charter="", scopes=(), token_hash="ch", token_tail=""),
+    agents.AgentRevoked(**CY),
+]
+PROJECT_FACTS: Sequence[AnyEvent] = [
+    squads.SquadCreated(**RED, purpose="paint"),
+    squads.SquadJoined(**RED, agent="bob", from_seq=5, summary="here"),
+    squads.SquadCreated(**BLUE),
+    addresses.AddressChanged(**BOB, of="agent", state="open"),
+    addresses.AddressChanged(**ITS_ADDRESS, of="squad", state="open", members=1),
+    *(
+        sessions.SessionOpened(
+            **WHO, project="acme", agent="bob", session=f"s{h}", nkey=f"U{h}", expires_at=T0 + timedelta(hours=h)
+        )
+        for h in (1, 2)
+    ),
+]
+
+
+def recorded(events: Sequence[AnyEvent]) -> list[Recorded]:
+    """`events` as an unchained stream gives them, from sequence 1."""
+    return [Recorded(seq=n, subject=subject_of(e), event=e) for n, e in enumerate(events, start=1)]
+
+
+@pytest.fixture
+async def views(tmp_path: Path) -> AsyncIterator[Views]:
+    """Views of one project with two agents, two squads and two sessions."""
+    async with open_views(tmp_path / "views.db") as opened:
+        await opened.apply(REGISTRY_KEY, None, recorded(REGISTRY_FACTS))
+        await opened.apply(ACME, "acme", recorded(PROJECT_FACTS))
+        yield opened
+
+
+async def test_a_project_is_found_by_slug_and_by_its_owners_token(views: Views):
+    project, seq = await views.project("acme")
+    assert seq == 1
+    assert project is not None
+    assert project.created_at == T0
+    assert await views.projects() == [project] == [await views.project_by_tenant_token("th")]
+
+
+async def test_an_agent_is_found_by_name_and_by_token(views: Views):
+    agent, seq = await views.agent("acme", "bob")
+    assert seq == 2
+    assert agent is not None
+    assert await views.agent_by_token("bh") == agent
+    assert [a.name for a in await views.agents("acme")] == ["bob", "cy"]
+
+
+async def test_a_revoked_agent_is_still_found_and_says_so(views: Views):
+    agent, seq = await views.agent("acme", "cy")
+    assert seq == 4
+    assert agent is not None
+    assert agent.state == "revoked"
+
+
+async def test_a_squad_comes_with_its_members(views: Views):
+    squad, seq = await views.squad("acme", "red")
+    assert seq == 2
+    assert squad is not None
+    assert squad.members == {"bob": squads.Member(name="bob", summary="here", joined_at=T0, from_seq=5)}
+    assert [(s.squad, len(s.members)) for s in await views.squads("acme")] == [("blue", 0), ("red", 1)]
+    assert await views.memberships_of("acme", "bob") == [("red", 5)]
+
+
+async def test_only_sessions_that_have_not_expired_are_shown(views: Views):
+    assert [s.session for s in await views.sessions("acme", T0)] == ["s1", "s2"]
+    assert [s.session for s in await views.sessions("acme", T0 + timedelta(hours=1))] == ["s2"]
+    assert [s.session for s in await views.sessions("acme", T0 + timedelta(minutes=59, microseconds=1))] == ["s1", "s2"]
+
+
+async def test_an_address_is_found_with_its_state(views: Views):
+    address, seq = await views.address("acme", "squad", "red")
+    assert seq == 5
+    assert address is not None
+    assert (address.state, address.members) == ("open", 1)
+    assert [(a.of, a.name) for a in await views.addresses("acme")] == [("agent", "bob"), ("squad", "red")]
+
+
+async def test_revoked_agents_do_not_count(views: Views):
+    assert await views.counts("acme") == Counts(agents=1, squads=2)
+    assert await views.counts("nobody") == Counts(agents=0, squads=0)
+
+
+async def test_what_is_not_there_is_none_at_sequence_zero(views: Views):
+    assert await views.project("x") == await views.agent("acme", "x") == await views.squad("acme", "x") == (None, 0)
+    assert await views.address("acme", "agent", "x") == (None, 0)
+    assert await views.agent_by_token("x") is None
+    assert await views.project_by_tenant_token("x") is None
+    assert await views.cursor("EVENTS/x") == Cursor(0, "")
+
+
+async def test_waiting_for_a_sequence_ends_when_it_is_folded_in(views: Views):
+    waiting = asyncio.create_task(views.wait_for(ACME, len(PROJECT_FACTS) + 1, timeout_s=10))
+    await views.wait_for(ACME, len(PROJECT_FACTS), timeout_s=10)
+    assert not waiting.done()
+    more = [*PROJECT_FACTS, squads.SquadLeft(**RED, agent="bob")]
+    await views.apply(ACME, "acme", recorded(more))
+    await waiting
+    assert await views.memberships_of("acme", "bob") == []
+
+
+async def test_waiting_too_long_says_that_the_write_is_stored(views: Views):
+    with pytest.raises(ViewsBehind, match="stored"):
+        await views.wait_for(ACME, 99, timeout_s=0.02)
+
+
+async def test_a_reader_does_not_wait_for_a_writer(views: Views):
+    with sqlite3.connect(views.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM sessions")
+        async with asyncio.timeout(1):
+            assert len(await views.sessions("acme", T0)) == 2
+        other.execute("ROLLBACK")
+    other.close()
+
+
+async def test_every_table_is_in_the_dump(views: Views):
+    async with aiosqlite.connect(views.path) as db:
+        tables = {row[0] for row in await db.execute_fetchall("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert {f"dump_{table}" for table in tables} == {name for name in load_queries() if name.startswith("dump_")}
+    assert {line.split(b'"')[1].decode() for line in (await views.dump()).splitlines()} == tables
+
+
+def test_every_query_is_described():
+    for name, query in load_queries().items():
+        assert query.startswith("-- "), name
+        assert query.count(";") == 1, name
+
+
+async def test_opening_again_changes_nothing(tmp_path: Path):
+    for _ in range(2):
+        async with open_views(tmp_path / "views.db") as views:
+            await views.apply(REGISTRY_KEY, None, recorded(REGISTRY_FACTS))
+            assert (await views.cursor(REGISTRY_KEY)).seq == len(REGISTRY_FACTS)
+
+
+async def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path):
+    path = tmp_path / "views.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(NewerDatabase, match="99"):
+        async with open_views(path):
+            pass
+
+
+async def test_migrations_step_by_step_add_up_to_all_at_once(tmp_path: Path):
+    steps = (*load_migrations(), "CREATE TABLE extra (x INTEGER) STRICT;", "ALTER TABLE extra ADD COLUMN y TEXT;")
+    schemas: list[list[Any]] = []
+    for name, cuts in {"once": [len(steps)], "stepwise": range(1, len(steps) + 1)}.items():
+        async with aiosqlite.connect(tmp_path / name, isolation_level=None) as db:
+            for cut in cuts:
+                await migrate(db, tmp_path / name, steps[:cut])
+            schemas.append([tuple(row) for row in await db.execute_fetchall("SELECT name, sql FROM sqlite_schema")])
+            assert [tuple(row) for row in await db.execute_fetchall("PRAGMA user_version")] == [(len(steps),)]
+    assert schemas[0] == schemas[1]
+
+
+async def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path: Path):
+    path = tmp_path / "views.db"
+    async with aiosqlite.connect(path, isolation_level=None) as db:
+        with pytest.raises(sqlite3.OperationalError):
+            await migrate(db, path, (*load_migrations(), "CREATE TABLE half (x) ; CREATE TABLE ;"))
+        assert [tuple(row) for row in await db.execute_fetchall("PRAGMA user_version")] == [(len(load_migrations()),)]
+        assert not list(await db.execute_fetchall("SELECT 1 FROM sqlite_schema WHERE name = 'half'"))
+
+
+def test_the_migrations_are_packaged_and_numbered():
+    names = sorted(e.name for e in resources.files("sos.migrations").iterdir() if e.name.endswith(".sql"))
+    assert len(names) == len(load_migrations()) > 0
+
+
+def test_a_stream_behind_its_projection_is_data_loss():
+    check_not_behind(ACME, Cursor(5, ""), 5, "")
+    check_not_behind(REGISTRY_KEY, Cursor(5, "a"), 6, "b")
+    with pytest.raises(DataLoss, match="ends at sequence 4, but 5"):
+        check_not_behind(ACME, Cursor(5, ""), 4, "")
+    with pytest.raises(DataLoss, match="is not the record"):
+        check_not_behind(REGISTRY_KEY, Cursor(5, "a"), 5, "b")
