@@ -108,3 +108,27 @@ class WrongLastSequence(
 
     subject: str
     expected: int
+
+
+@dataclass(eq=False)
+class MissingExtra(
+    SosError,
+    kind=Kind.INTERNAL,
+    says="This installation cannot run a bus: {module} is missing.",
+    cure="Install the extra: pip install 'sos-bus[server]'.",
+):
+    """The base install holds the SDK alone."""
+
+    module: str
+
+
+@dataclass(eq=False)
+class NothingThere(
+    SosError,
+    kind=Kind.NOT_FOUND,
+    says="No bus was ever started in {home}.",
+    cure="Set SOS_HOME to the home of the bus that is meant.",
+):
+    """A home without a server's data."""
+
+    home: str

@@ -1,0 +1,196 @@
+"""The one place that knows everyone: a gateway put together from its rooms, and taken apart in the opposite order."""
+
+import logging
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from socket import socket
+
+import msgspec
+
+from sos.broker.config import RANDOM, Config
+from sos.broker.control.bus import Bus, open_bus
+from sos.broker.control.journal import Journal
+from sos.broker.control.tokens import Doorkeeper, operator_token
+from sos.broker.domain.projects import ProjectCreated
+from sos.broker.doors.http import bind, make_app, serve_http
+from sos.broker.doors.nats_api import serve_project
+from sos.broker.errors import ServerFailed
+from sos.broker.log import Head, Log, verify_log
+from sos.broker.log.jetstream import JetStreamLog
+from sos.broker.nats import safety
+from sos.broker.nats.accounts import Accounts, AccountSpec, gateway_user
+from sos.broker.nats.connection import Connection, connect
+from sos.broker.nats.keys import Keyring, open_keyring
+from sos.broker.nats.lock import hold
+from sos.broker.nats.server import Server, serve
+from sos.broker.nats.streams import registry_stream
+from sos.broker.nats.tiers import TIERS
+from sos.broker.views import REGISTRY_KEY, check_not_behind, events_key, open_views, refold
+from sos.wire import api
+from sos.wire.errors import SosError
+from sos.wire.home import private_dir, write_secret
+from sos.wire.subjects import EVENTS, REGISTRY
+from sos.wire.tokens import digest
+
+log = logging.getLogger(__name__)
+
+VIEWS_FILE = "views.db"
+ALWAYS = "always"
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway that serves, and where. `operator_token` is in `<home>/operator.token` too."""
+
+    url: str
+    nats_urls: tuple[str, ...]
+    nats_pid: int
+    nats_version: str
+    home: str
+    durability: str
+    server: Server
+    bus: Bus
+    operator_token: str
+
+    def __repr__(self) -> str:
+        return f"Running({self.url})"
+
+
+class _Base(msgspec.Struct, frozen=True):
+    """What every use of a home stands on: the server, its keys, and the registry, found whole."""
+
+    server: Server
+    keyring: Keyring
+    system: Connection
+    accounts: Accounts
+    registry: JetStreamLog
+    head: Head
+    facts: safety.ServerFacts
+
+
+@asynccontextmanager
+async def run(config: Config) -> AsyncGenerator[Running]:
+    """A gateway, serving while inside; when it is left, nothing of it runs.
+
+    Raises `HomeInUse`, `UnsafeServer`, `DataLoss`, `ServerFailed`, `NoServerBinary`, `ServerTooOld`: then it has not
+    served anything.
+    """
+    home = private_dir(config.home)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(config))
+        url = f"http://{_host(config.host)}:{listener.getsockname()[1]}"
+        stack.enter_context(hold(home, url))
+        base = await stack.enter_async_context(_base(config))
+        views = await stack.enter_async_context(open_views(home / VIEWS_FILE))
+        check_not_behind(REGISTRY_KEY, await views.cursor(REGISTRY_KEY), base.head.seq, base.head.hash)
+        registry = Journal(REGISTRY_KEY, base.registry, views)
+        bus = await stack.enter_async_context(
+            open_bus(config, registry, base.accounts, lambda: base.server.urls, serve_project)
+        )
+        token = operator_token(home)
+        app = make_app(bus, Doorkeeper(views, digest(token)), lambda: _health(bus, base), version("sos-bus"))
+        await stack.enter_async_context(serve_http(app, listener))
+        _remember(home, url)
+        yield Running(
+            url=url,
+            nats_urls=base.server.urls,
+            nats_pid=base.server.pid,
+            nats_version=base.facts.version,
+            home=str(home),
+            durability=config.durability,
+            server=base.server,
+            bus=bus,
+            operator_token=token,
+        )
+
+
+async def rebuild(config: Config) -> int:
+    """Delete the views and fold every stream again; returns how many streams. The bus of this home must be down."""
+    home = private_dir(config.home)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(hold(home, "nowhere: it is rebuilding its views"))
+        base = await stack.enter_async_context(_base(config))
+        logs: dict[str, Log] = {REGISTRY_KEY: base.registry}
+        async for recorded in base.registry.read(1):
+            if isinstance(recorded.event, ProjectCreated):
+                connection = await _enter_project(stack, base, recorded.event, config)
+                logs[events_key(recorded.event.slug)] = JetStreamLog(connection, EVENTS, chained=False)
+        await refold(home / VIEWS_FILE, logs)
+        return len(logs)
+
+
+@asynccontextmanager
+async def _base(config: Config) -> AsyncGenerator[_Base]:
+    keyring = open_keyring(config.home)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            serve(
+                config.home,
+                keyring=keyring,
+                host=config.host,
+                port=config.nats_port,
+                durability=config.durability,
+                max_file_bytes=config.max_file_bytes,
+            )
+        )
+        user, jwt = gateway_user(keyring.system)
+        system = await stack.enter_async_context(connect(server.urls, user, jwt, "gateway SYS"))
+        facts = await safety.check(system, allow_interval=config.durability != ALWAYS)
+        user, jwt = gateway_user(keyring.sos)
+        sos = await stack.enter_async_context(connect(server.urls, user, jwt, "gateway SOS"))
+        await sos.ensure_stream(registry_stream(config.replicas))
+        registry = JetStreamLog(sos, REGISTRY, chained=True)
+        yield _Base(server, keyring, system, Accounts(system, keyring), registry, await verify_log(registry), facts)
+
+
+async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCreated, config: Config) -> Connection:
+    spec = AccountSpec(
+        project=project.slug,
+        project_id=project.project_id,
+        limits=TIERS[project.tier],
+        replicas=config.replicas,
+    )
+    user, jwt = gateway_user(await base.accounts.push(spec))
+    return await stack.enter_async_context(connect(base.server.urls, user, jwt, f"rebuild {project.slug}"))
+
+
+async def _health(bus: Bus, base: _Base) -> api.Health:
+    behind, why = 0, bus.projects.why_not_open()
+    try:
+        behind = await bus.behind()
+    except SosError as e:
+        why = e.detail
+    return api.Health(
+        ok=not why,
+        version=version("sos-bus"),
+        nats="connected" if base.system.connected else "disconnected",
+        nats_version=base.facts.version,
+        projects=bus.projects.count,
+        behind=behind,
+        why=why,
+    )
+
+
+@contextmanager
+def _listen(config: Config) -> Generator[socket]:
+    """The HTTP socket. Port 0 takes the port of the last time if it is free, so that clients find the bus again."""
+    remembered = config.home / "http_port"
+    listener: socket | None = None
+    if config.http_port == RANDOM and remembered.exists():
+        with suppress(ServerFailed):  # somebody else has it now: then any free one
+            listener = bind(config.host, int(remembered.read_text()))
+    listener = listener or bind(config.host, config.http_port)
+    with closing(listener):
+        write_secret(remembered, str(listener.getsockname()[1]))
+        yield listener
+
+
+def _remember(home: Path, url: str) -> None:
+    """Where this home's bus is, for every command and agent that uses the same home."""
+    write_secret(home / "context.json", msgspec.json.encode({"url": url}).decode())
+
+
+def _host(host: str) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"[{shown}]" if ":" in shown else shown

@@ -1,0 +1,32 @@
+"""Everything about a gateway that may be chosen, with the reason for each default beside it."""
+
+from pathlib import Path
+
+import msgspec
+
+from sos.wire.home import sos_home
+
+DEFAULT_HTTP_PORT = 6070
+DEFAULT_NATS_PORT = 4222
+RANDOM = 0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway. Ports of 0 mean: any free one, and the same again at the next start."""
+
+    home: Path = msgspec.field(default_factory=sos_home)
+    host: str = "127.0.0.1"
+    """Where HTTP and NATS listen. Anything but loopback needs a TLS terminator in front."""
+    http_port: int = DEFAULT_HTTP_PORT
+    nats_port: int = DEFAULT_NATS_PORT
+    durability: str = "always"
+    """`always`: every acknowledged message was synced to disk. `interval=100ms`: a power cut may take that much."""
+    replicas: int = 1
+    max_file_bytes: int | None = None
+    """JetStream's disk; None for four fifths of what is free."""
+    session_s: float = 3_600.0
+    """A credential's life. A revocation does not wait for it; it bounds what a stolen one is worth unnoticed."""
+    ack_wait_s: float = 10.0
+    """How long a delivery may stay unacknowledged before it is given out again. The SDK says every third of it that it
+    is still working, so this is only how soon the mail of an agent that died goes on, and how long its successor may
+    have to hold newer mail back to keep the order."""

@@ -1,0 +1,144 @@
+"""One project at run time: its account, its connection, its two streams, and NATS made to look as the facts say.
+
+`settle_*` are level-triggered: they compare what NATS has with what the views say and change what differs. They may run
+at any time, any number of times, by any number of gateways; a gateway that died between a fact and its consequence
+leaves nothing behind that the next start does not settle.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sos.broker.config import Config
+from sos.broker.control.journal import Journal
+from sos.broker.domain import addresses
+from sos.broker.domain.addresses import AddressOf, AddressState, SetAddress
+from sos.broker.domain.agents import Agent, AgentState
+from sos.broker.domain.projects import Project
+from sos.broker.log.jetstream import JetStreamLog
+from sos.broker.nats.accounts import Accounts, AccountSpec, gateway_user
+from sos.broker.nats.connection import Connection, connect
+from sos.broker.nats.keys import AccountKeys
+from sos.broker.nats.streams import events_stream, inbox_consumer, messages_stream
+from sos.broker.nats.tiers import TIERS
+from sos.broker.views import Views, check_not_behind, events_key
+from sos.wire.subjects import EVENTS, MESSAGES
+
+log = logging.getLogger(__name__)
+
+GATEWAY = "gateway"
+SETTLE_AT_ONCE = 16
+"""Addresses and inboxes settled at a time when a project is opened."""
+
+_ADDRESS: dict[AgentState, AddressState] = {"active": "open", "disabled": "suspended", "revoked": "closed"}
+
+
+class Tenant:
+    """An open project. Made by `open_tenant`."""
+
+    def __init__(
+        self, project: Project, keys: AccountKeys, connection: Connection, journal: Journal, config: Config
+    ) -> None:
+        self.slug = project.slug
+        self.project = project
+        self.keys = keys
+        self.connection = connection
+        self.journal = journal
+        self._views = journal.views
+        self._config = config
+        self._settling = asyncio.Lock()
+
+    async def messages_head(self) -> int:
+        """The last sequence of MESSAGES, as its leader knows it."""
+        info = await self.connection.js(f"STREAM.INFO.{MESSAGES}")
+        return int(info["state"]["last_seq"])
+
+    # ── making NATS as the facts say ─────────────────────────────────────────────────────────────────────────────
+
+    async def settle_agent(self, name: str) -> None:
+        """The agent's inbox and address."""
+        agent, _ = await self._views.agent(self.slug, name)
+        if agent is None:
+            return
+        async with self._settling:
+            if agent.state != "revoked":
+                await self.connection.open_inbox(await self._inbox(name))
+            await self._set_address("agent", name, _ADDRESS[agent.state])
+
+    async def settle_squad(self, squad: str, *agents: str) -> None:
+        """The squad's address, and the inboxes of those who joined or left it."""
+        async with self._settling:
+            for name in agents:
+                await self.connection.open_inbox(await self._inbox(name))
+        state, _ = await self._views.squad(self.slug, squad)
+        if state is not None:
+            await self._set_address("squad", squad, "open", len(state.members))
+
+    async def settle_all(self) -> None:
+        """Everything of the project that is not as it should be."""
+        inboxes = await self._inboxes()
+        room = asyncio.Semaphore(SETTLE_AT_ONCE)
+
+        async def one(agent: Agent) -> None:
+            async with room:
+                address, _ = await self._views.address(self.slug, "agent", agent.name)
+                settled = address is not None and address.state == _ADDRESS[agent.state]
+                wanted = (await self._inbox(agent.name))["filter_subjects"]
+                if not settled or (agent.state != "revoked" and inboxes.get(agent.name) != wanted):
+                    await self.settle_agent(agent.name)
+
+        await asyncio.gather(*(one(agent) for agent in await self._views.agents(self.slug)))
+        for squad in await self._views.squads(self.slug):
+            await self.settle_squad(squad.squad)
+
+    async def _inbox(self, name: str) -> dict[str, Any]:
+        squads = [squad for squad, _ in await self._views.memberships_of(self.slug, name)]
+        return inbox_consumer(self.slug, name, squads, self._config.ack_wait_s)
+
+    async def _inboxes(self) -> dict[str, list[str]]:
+        """The filters of every durable there is, sorted, by name."""
+        found: dict[str, list[str]] = {}
+        while True:
+            page = await self.connection.js(f"CONSUMER.LIST.{MESSAGES}", {"offset": len(found)})
+            consumers: list[dict[str, Any]] = page.get("consumers") or []
+            found |= {c["name"]: _filters(c["config"]) for c in consumers}
+            if not consumers or len(found) >= page["total"]:
+                return found
+
+    async def _set_address(self, of: AddressOf, name: str, state: AddressState, members: int | None = None) -> None:
+        command = SetAddress(
+            at=datetime.now(UTC), actor=GATEWAY, project=self.slug, of=of, name=name, state=state, members=members
+        )
+        subject = addresses.subject(self.slug, of, name)
+        await self.journal.execute(subject, lambda: self._views.address(self.slug, of, name), addresses.decide, command)
+
+
+def _filters(config: dict[str, Any]) -> list[str]:
+    one = config.get("filter_subject")
+    return sorted(config.get("filter_subjects") or ([one] if one else []))
+
+
+@asynccontextmanager
+async def open_tenant(
+    project: Project, accounts: Accounts, urls: Callable[[], tuple[str, ...]], views: Views, config: Config
+) -> AsyncGenerator[Tenant]:
+    """The project's account pushed, its streams made, its views caught up and NATS settled. `DataLoss` if its facts
+    end before what the views have seen."""
+    limits = TIERS[project.tier]
+    spec = AccountSpec(project=project.slug, project_id=project.project_id, limits=limits, replicas=config.replicas)
+    keys = await accounts.push(spec)
+    user, jwt = gateway_user(keys)
+    async with connect(urls(), user, jwt, f"gateway {project.slug}") as connection:
+        await connection.ensure_stream(messages_stream(project.slug, limits, config.replicas))
+        await connection.ensure_stream(events_stream(project.slug, limits, config.replicas))
+        journal = Journal(events_key(project.slug), JetStreamLog(connection, EVENTS, chained=False), views)
+        cursor = await views.cursor(journal.key)
+        check_not_behind(journal.key, cursor, await journal.log.head(), "")
+        await journal.catch_up()
+        tenant = Tenant(project, keys, connection, journal, config)
+        await tenant.settle_all()
+        async with journal.followed():
+            yield tenant

@@ -1,0 +1,1 @@
+"""Doors translate: bytes into a request, an outcome into bytes. They decide nothing."""
