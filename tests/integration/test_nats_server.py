@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sos.broker.errors import ServerFailed, ServerTooOld
@@ -84,6 +85,17 @@ async def test_streams_are_made_again_on_a_server_that_has_no_room_for_a_second_
         ):
             await connection.ensure_stream(registry_stream())
             await connection.ensure_stream(registry_stream())
+
+
+async def test_the_room_that_streams_were_promised_does_not_shrink_with_the_disk(tmp_path: Path):
+    keyring, vast = open_keyring(tmp_path), 2**60
+    for given in (vast, None):
+        async with (
+            serve(tmp_path, keyring=keyring, max_file_bytes=given) as server,
+            connect(server.urls, *gateway_user(keyring.system), "test") as system,
+        ):
+            answer = msgspec.json.decode((await system.request("$SYS.REQ.SERVER.PING.JSZ")).body)
+            assert answer["data"]["config"]["max_storage"] == vast
 
 
 async def test_the_files_of_a_server_are_for_its_owner_alone(tmp_path: Path):

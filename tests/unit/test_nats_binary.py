@@ -7,7 +7,7 @@ import pytest
 
 from sos.broker.errors import NoServerBinary, ServerTooOld, UnsafeServer
 from sos.broker.nats.binary import find_server
-from sos.broker.nats.config import Settings, render, same_but_for_space, sync_interval
+from sos.broker.nats.config import Settings, max_file_of, render, same_but_for_space, sync_interval
 
 
 def fake(folder: Path, version: str) -> Path:
@@ -110,6 +110,7 @@ def test_two_configurations_that_differ_in_free_space_alone_are_the_same_server(
     assert one != other
     assert same_but_for_space(one, other)
     assert not same_but_for_space(one, render(settings(Path("/y"), 1)))
+    assert (max_file_of(other), max_file_of("")) == (2, 0)
 
 
 def test_a_path_with_quotes_and_spaces_stays_one_value():

@@ -27,7 +27,7 @@ FLUSH_TIMEOUT_S = 2.0
 PENDING_BYTES = 64 * 1024 * 1024
 """What may wait inside nats-py for one subscription. The pull loop never asks for more than a quarter of it."""
 
-_REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+_REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 
 
 class Reply:
@@ -164,11 +164,11 @@ class Line:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.AuthorizationError):
             self.rejected = True
-        found = _REFUSED.search(str(error))
+        found = _REFUSED.search(str(error).lower())  # nats-py gives it in lower case anyway
         if found is None:
             return
         for subject, future in self._waiting.values():
-            if subject == found[2] and not future.done():
+            if subject.lower() == found[2] and not future.done():
                 future.set_exception(Forbidden(what=f"publish to {subject}", needs="a scope that this token lacks"))
 
     async def _on_closed(self) -> None:

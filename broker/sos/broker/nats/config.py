@@ -1,6 +1,7 @@
 """The nats-server configuration of a home, as text. Pure: what is asked of the machine comes in as arguments."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -105,8 +106,13 @@ def same_but_for_space(one: str, other: str) -> bool:
     return _without_space(one) == _without_space(other)
 
 
+def max_file_of(text: str) -> int:
+    """The `max_file_store` of a configuration; 0 when it has none."""
+    found = re.search(r"^\s*max_file_store: (\d+)$", text, re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
 def _without_space(text: str) -> list[str]:
-    # -1 becomes the written-down port after the first start, so the address is compared by the caller's choice of port.
     return [line for line in text.splitlines() if not line.strip().startswith("max_file_store:")]
 
 

@@ -21,7 +21,7 @@ import msgspec
 from sos.broker.errors import ServerFailed
 from sos.broker.nats import process
 from sos.broker.nats.binary import find_server
-from sos.broker.nats.config import Settings, render, same_but_for_space, sync_interval
+from sos.broker.nats.config import Settings, max_file_of, render, same_but_for_space, sync_interval
 from sos.broker.nats.keys import Keyring
 from sos.wire.home import private_dir, write_secret
 
@@ -82,6 +82,7 @@ class Server:
         except BaseException:
             await self.stop()
             raise
+        self._why = ""
         self._ready.set()
 
     async def stop(self) -> None:
@@ -182,9 +183,9 @@ class Server:
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
             try:
                 await self.start()
-            except ServerFailed as e:
-                self._why = e.why
-                log.warning("nats-server did not come back: %s", e.why)
+            except (ServerFailed, OSError) as e:  # OSError: the binary or the disk is away, perhaps for a moment
+                self._why = e.why if isinstance(e, ServerFailed) else str(e)
+                log.warning("nats-server did not come back: %s", self._why)
 
 
 @asynccontextmanager
@@ -232,13 +233,20 @@ def _settings(home: Path, keyring: Keyring, host: str, port: int, sync: str, max
         sync_interval=sync,
         max_file_bytes=1,
     )
-    store = private_dir(settings.store)
-    return msgspec.structs.replace(settings, max_file_bytes=max_file_bytes or _room_for(store))
+    private_dir(settings.store)
+    return msgspec.structs.replace(settings, max_file_bytes=max_file_bytes or _room_for(settings))
 
 
-def _room_for(store: Path) -> int:
-    used = sum(f.stat().st_size for f in store.rglob("*") if f.is_file())
-    return used + int(shutil.disk_usage(store).free * SHARE_OF_FREE_SPACE)
+def _room_for(settings: Settings) -> int:
+    """Four fifths of what the volume has left, and never less than before.
+
+    Streams were promised their sizes against the earlier number; with a smaller one the server would start and leave
+    whole accounts without JetStream [measured].
+    """
+    used = sum(f.stat().st_size for f in settings.store.rglob("*") if f.is_file())
+    room = used + int(shutil.disk_usage(settings.store).free * SHARE_OF_FREE_SPACE)
+    before = max_file_of(settings.path.read_text()) if settings.path.exists() else 0
+    return max(room, before)
 
 
 async def _greeting(host: str, port: int) -> dict[str, Any]:

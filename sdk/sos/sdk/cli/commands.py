@@ -47,6 +47,19 @@ def agent_as(name: str, project: str) -> "AsyncAgent":
     return AsyncAgent(name=name or None, project=project or None, client="sos-cli", connect_timeout_s=CONNECT_TIMEOUT_S)
 
 
+@app.command()
+def demo(as_json: JsonOption = False) -> None:
+    """Run the whole bus on a throw-away home: two projects, a squad, attackers, a killed server."""
+    from sos.sdk.demo import tell
+
+    with failing(as_json=as_json):
+        outcome = acting(tell(text))
+    if as_json:
+        show_json(outcome)
+    if not outcome.good:
+        raise typer.Exit(1)
+
+
 @agents.command()
 def send(
     to: Annotated[str, typer.Argument(help="The recipient's name.")],
