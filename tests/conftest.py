@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,9 +14,21 @@ from sos.broker.control.tokens import Principal
 from sos.sdk import AsyncAgent
 from sos.wire import api
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the fault runs are: 3 kills of each kind in `make test`, 20 in `make faults`."""
+    parser.addoption("--kills", type=int, default=3, help="kill -9 of the server and of the gateway, each so often")
+
+
 OPERATOR = Principal(None)
 WITHIN_S = 10.0
 _serial = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often each kind of kill happens."""
+    return cast("int", request.config.getoption("--kills"))
 
 
 async def eventually(condition: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:

@@ -13,9 +13,10 @@ from sos.broker.nats.claims import account_jwt, user_jwt
 from sos.broker.nats.connection import Connection, connect
 from sos.broker.nats.grants import GATEWAY
 from sos.broker.nats.keys import AccountKeys, Keyring, open_keyring
-from sos.broker.nats.nkeys import KeyKind, KeyPair
+from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.server import Server, serve
 from sos.broker.nats.tiers import MIB, TIERS
+from sos.wire.nkeys import NkeyKind
 from sos.wire.subjects import EVENTS, REGISTRY, REGISTRY_FACTS, facts_of
 
 # The server reserves what an account may use; this suite makes one for each test.
@@ -34,7 +35,7 @@ class Bus(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def enter(server: Server, keys: AccountKeys, name: str) -> AsyncGenerator[Connection]:
     """A connection that may do everything in an account."""
-    user = KeyPair.generate(KeyKind.USER)
+    user = KeyPair.generate(NkeyKind.USER)
     jwt = user_jwt(
         name, user.public, keys.identity.public, keys.signing, GATEWAY, None, max_payload=MIB, max_subs=1_000
     )
@@ -54,7 +55,7 @@ async def bus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def open_account(bus: Bus) -> AsyncGenerator[Connection]:
     """A new account with empty streams REGISTRY and EVENTS."""
-    key = KeyPair.generate(KeyKind.ACCOUNT)
+    key = KeyPair.generate(NkeyKind.ACCOUNT)
     jwt = account_jwt("t", key.public, key.public, SMALL, {}, bus.keyring.operator_signing)
     await bus.system.request("$SYS.REQ.CLAIMS.UPDATE", jwt.encode())
     async with enter(bus.server, AccountKeys(key, key), "gateway") as connection:

@@ -17,12 +17,13 @@ from sos.broker.nats.claims import user_jwt
 from sos.broker.nats.connection import Connection, Received, connect
 from sos.broker.nats.grants import agent_grant
 from sos.broker.nats.keys import AccountKeys, Keyring, open_keyring
-from sos.broker.nats.nkeys import KeyKind, KeyPair
+from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.server import Server, serve
 from sos.broker.nats.streams import events_stream, inbox_consumer, messages_stream
 from sos.broker.nats.tiers import AGENT_MAX_PAYLOAD_BYTES, AGENT_MAX_SUBS, MIB, TIERS
 from sos.wire import subjects
 from sos.wire.errors import NatsUnreachable, StorageExhausted
+from sos.wire.nkeys import NkeyKind
 from sos.wire.scopes import ALL, Scope
 
 ROOM = 8 * 1024 * 1024 * 1024
@@ -50,7 +51,7 @@ class Place(msgspec.Struct):
     async def agent(
         self, name: str, scopes: tuple[Scope, ...] = ALL, user: KeyPair | None = None, lives: timedelta | None = None
     ) -> AsyncGenerator["Agent"]:
-        user = user or KeyPair.generate(KeyKind.USER)
+        user = user or KeyPair.generate(NkeyKind.USER)
         # The SDK names its inbox and asks for a credential for it; here the connection has already chosen one.
         connection = Connection(self.world.server.urls, name)
         grant = agent_grant(self.slug, name, scopes, connection.inbox)

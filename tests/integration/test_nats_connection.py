@@ -16,11 +16,12 @@ from sos.broker.nats.connection import Connection, Received, connect
 from sos.broker.nats.jetstream import JetStreamRefused
 from sos.broker.nats.keys import AccountKeys, open_keyring
 from sos.broker.nats.micro import Answer, Endpoint
-from sos.broker.nats.nkeys import KeyKind, KeyPair
+from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.server import Server, serve
 from sos.broker.nats.streams import events_stream
 from sos.broker.nats.tiers import MAX_MESSAGE_BYTES, TIERS
 from sos.wire.errors import MessageTooLarge, NatsUnreachable, Stopped, StorageExhausted
+from sos.wire.nkeys import NkeyKind
 
 ROOM = 1024 * 1024 * 1024
 LIMITS = TIERS["starter"]
@@ -237,7 +238,7 @@ async def test_a_closed_connection_says_so_and_closes_twice(world: World):
 async def test_a_credential_that_the_server_does_not_know_is_refused_within_the_bound(world: World):
     _, jwt = gateway_user(world.keys)
     with pytest.raises(NatsUnreachable, match=r"(?i)authorization"):
-        async with connect(world.server.urls, KeyPair.generate(KeyKind.USER), jwt, "liar", timeout_s=0.5):
+        async with connect(world.server.urls, KeyPair.generate(NkeyKind.USER), jwt, "liar", timeout_s=0.5):
             raise AssertionError("let in")
 
 

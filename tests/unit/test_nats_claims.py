@@ -7,15 +7,16 @@ import pytest
 from sos.broker.errors import EmptyGrant
 from sos.broker.nats.claims import account_jwt, decode_claims, operator_jwt, user_jwt
 from sos.broker.nats.grants import GATEWAY, Grant, agent_grant
-from sos.broker.nats.nkeys import BadKey, KeyKind, KeyPair
+from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.streams import events_stream, inbox_consumer, messages_stream, registry_stream
 from sos.broker.nats.tiers import TIERS
-from sos.wire.errors import BadName, BadSubject
+from sos.wire.errors import BadName, BadRequest, BadSubject
+from sos.wire.nkeys import NkeyKind
 from sos.wire.scopes import ALL, Scope
 
 PREFIX = "_INBOX_" + "0" * 32
-ACCOUNT, SIGNING = KeyPair.generate(KeyKind.ACCOUNT), KeyPair.generate(KeyKind.ACCOUNT)
-USER = KeyPair.generate(KeyKind.USER)
+ACCOUNT, SIGNING = KeyPair.generate(NkeyKind.ACCOUNT), KeyPair.generate(NkeyKind.ACCOUNT)
+USER = KeyPair.generate(NkeyKind.USER)
 
 
 def user(grant: Grant, expires_at: datetime | None = None) -> str:
@@ -104,7 +105,7 @@ def test_equal_claims_give_the_same_jwt():
 
 
 def test_an_account_carries_its_tiers_limits_times_its_replicas():
-    operator = KeyPair.generate(KeyKind.OPERATOR)
+    operator = KeyPair.generate(NkeyKind.OPERATOR)
     limits = TIERS["starter"]
     jwt = account_jwt("acme", ACCOUNT.public, SIGNING.public, limits, {USER.public: 7}, operator, replicas=3)
     body = decode_claims(jwt)["nats"]
@@ -116,12 +117,12 @@ def test_an_account_carries_its_tiers_limits_times_its_replicas():
 
 
 def test_a_wildcard_revocation_is_refused_because_it_cuts_the_gateway_too():
-    with pytest.raises(BadKey):
-        account_jwt("acme", ACCOUNT.public, SIGNING.public, None, {"*": 7}, KeyPair.generate(KeyKind.OPERATOR))
+    with pytest.raises(BadRequest):
+        account_jwt("acme", ACCOUNT.public, SIGNING.public, None, {"*": 7}, KeyPair.generate(NkeyKind.OPERATOR))
 
 
 def test_the_operator_signs_itself():
-    identity, signing = KeyPair.generate(KeyKind.OPERATOR), KeyPair.generate(KeyKind.OPERATOR)
+    identity, signing = KeyPair.generate(NkeyKind.OPERATOR), KeyPair.generate(NkeyKind.OPERATOR)
     claims = decode_claims(operator_jwt("sos", identity, signing.public, ACCOUNT.public))
     assert claims["iss"] == claims["sub"] == identity.public
     assert claims["nats"]["signing_keys"] == [signing.public]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sos.broker.errors import ServerFailed
+from sos.broker.errors import BadKeyFile, UnsafeKeyFile
 from sos.broker.nats.keys import open_keyring
 
 
@@ -34,7 +34,7 @@ def test_only_the_owner_may_read_keys(tmp_path: Path):
 def test_a_key_that_others_can_read_is_refused_and_the_cure_named(tmp_path: Path):
     open_keyring(tmp_path)
     (tmp_path / "keys" / "root.key").chmod(0o640)
-    with pytest.raises(ServerFailed, match=r"root\.key can be read by others.*chmod 600"):
+    with pytest.raises(UnsafeKeyFile, match=r"root\.key can be read by others.*chmod 600"):
         open_keyring(tmp_path)
 
 
@@ -42,7 +42,7 @@ def test_a_key_that_others_can_read_is_refused_and_the_cure_named(tmp_path: Path
 def test_a_damaged_key_file_is_refused_and_not_quoted(tmp_path: Path, file: str):
     open_keyring(tmp_path)
     (tmp_path / "keys" / file).write_text("SUDAMAGED")
-    with pytest.raises(ServerFailed) as refused:
+    with pytest.raises(BadKeyFile) as refused:
         open_keyring(tmp_path)
     assert file in str(refused.value)
     assert "SUDAMAGED" not in str(refused.value)
@@ -59,7 +59,7 @@ def test_the_operators_identity_may_be_taken_offline_after_the_first_start(tmp_p
 def test_signing_keys_that_do_not_belong_to_the_operator_are_refused(tmp_path: Path):
     open_keyring(tmp_path)
     (tmp_path / "keys" / "operator-signing.nk").unlink()
-    with pytest.raises(ServerFailed, match="made for other keys"):
+    with pytest.raises(BadKeyFile, match="made for other keys"):
         open_keyring(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """The one place that knows everyone: a gateway put together from its rooms, and taken apart in the opposite order."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
@@ -52,6 +53,17 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     server: Server
     bus: Bus
     operator_token: str
+    lost: tuple[asyncio.Event, ...]
+    """Any of these set: NATS ended one of the gateway's own connections for good, and it must be started again."""
+
+    async def until_lost(self) -> None:
+        """Return when the gateway cannot go on."""
+        waits = [asyncio.create_task(event.wait()) for event in self.lost]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def __repr__(self) -> str:
         return f"Running({self.url})"
@@ -63,6 +75,7 @@ class _Base(msgspec.Struct, frozen=True):
     server: Server
     keyring: Keyring
     system: Connection
+    sos: Connection
     accounts: Accounts
     registry: JetStreamLog
     head: Head
@@ -102,6 +115,7 @@ async def run(config: Config) -> AsyncGenerator[Running]:
             server=base.server,
             bus=bus,
             operator_token=token,
+            lost=(base.system.lost, base.sos.lost),
         )
 
 
@@ -141,7 +155,8 @@ async def _base(config: Config) -> AsyncGenerator[_Base]:
         sos = await stack.enter_async_context(connect(server.urls, user, jwt, "gateway SOS"))
         await sos.ensure_stream(registry_stream(config.replicas))
         registry = JetStreamLog(sos, REGISTRY, chained=True)
-        yield _Base(server, keyring, system, Accounts(system, keyring), registry, await verify_log(registry), facts)
+        head = await verify_log(registry)
+        yield _Base(server, keyring, system, sos, Accounts(system, keyring), registry, head, facts)
 
 
 async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCreated, config: Config) -> Connection:

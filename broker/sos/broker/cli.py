@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sos.broker.config import DEFAULT_HTTP_PORT, DEFAULT_NATS_PORT, Config
-from sos.broker.errors import MissingExtra, NothingThere
+from sos.broker.errors import MissingExtra, NothingThere, ServerFailed
 from sos.sdk.cli import JsonOption, app, fail, show_json, text
 from sos.wire.errors import SosError
 from sos.wire.home import sos_home
@@ -77,10 +77,11 @@ async def _serve(config: Config, *, as_json: bool) -> None:
     async with _assembly().run(config) as bus:
         _announce(bus, as_json=as_json)
         try:
-            await asyncio.Event().wait()
+            await bus.until_lost()
         finally:
             if not as_json:
                 text("Stopping.")
+        raise ServerFailed(why="it ended the gateway's own connection for good; start the bus again")
 
 
 def _announce(bus: "Running", *, as_json: bool) -> None:

@@ -132,3 +132,29 @@ class NothingThere(
     """A home without a server's data."""
 
     home: str
+
+
+@dataclass(eq=False)
+class UnsafeKeyFile(
+    SosError,
+    kind=Kind.INTERNAL,
+    says="{path} can be read by others (mode {mode}).",
+    cure="chmod 600 it, and think about whether somebody did: docs/operations.md tells how to get new keys.",
+):
+    """A secret that is not kept."""
+
+    path: str
+    mode: str
+
+
+@dataclass(eq=False)
+class BadKeyFile(
+    SosError,
+    kind=Kind.INTERNAL,
+    says="{path} {why}.",
+    cure="Restore the whole folder from a backup; the keys in it belong together.",
+):
+    """A key file that holds something else."""
+
+    path: str
+    why: str

@@ -162,17 +162,17 @@ class AsyncAgent:
     @property
     def name(self) -> str:
         """This agent's name; known once connected."""
-        return self._live().opened.name
+        return self._opened.name
 
     @property
     def project(self) -> str:
         """Its project's slug; known once connected."""
-        return self._live().opened.project
+        return self._opened.project
 
     @property
     def session(self) -> str:
         """The stamp of this run."""
-        return self._live().opened.session
+        return self._opened.session
 
     @property
     def state(self) -> State:
@@ -333,6 +333,13 @@ class AsyncAgent:
         if self._session is None or self._state == "stopped":
             raise Stopped(what="this agent") if self._state == "stopped" else BadRequest(why="connect() comes first")
         return self._session
+
+    @property
+    def _opened(self) -> api.SessionOpened:
+        """What the gateway said of this session last; it stays when the agent is stopped."""
+        if self._session is None:
+            raise BadRequest(why="connect() comes first")
+        return self._session.opened
 
     def _record(self) -> Seen:
         if self._seen is None:

@@ -14,7 +14,7 @@ import msgspec
 
 from sos.sdk.link import Arrived, Line
 from sos.sdk.message import Message
-from sos.sdk.order import MAX_HELD, Order
+from sos.sdk.order import Cursor, Order
 from sos.sdk.pull import Pull
 from sos.sdk.seen import Seen
 from sos.wire import subjects
@@ -23,9 +23,6 @@ from sos.wire.envelope import Envelope, decode
 from sos.wire.errors import BadEnvelope, BadSubject, SosError
 
 log = logging.getLogger("sos.sdk")
-
-HOLD_MARGIN_S = 1.0
-"""Beyond the server's own acknowledgement wait, for the redelivery to arrive."""
 
 
 class Arrival(msgspec.Struct, kw_only=True, eq=False):
@@ -78,7 +75,7 @@ class Inbox:
         self._ack_wait_s = ack_wait_s
         self._membership = membership
         self._sink, self._room = sink, room
-        self._order = Order[Arrival](None if once else seen.cursor, ack_wait_s + HOLD_MARGIN_S)
+        self._order = Order[Arrival](None if once else seen.cursor, ack_wait_s)
         self._inflight: dict[tuple[str, str], Arrival] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._stopping = False
@@ -107,7 +104,8 @@ class Inbox:
             self._ticker = None
 
     def _pull_room(self) -> int:
-        return MAX_HELD - self._order.held if self._order.holding else self._room()
+        limit = self._order.limit(monotonic())
+        return self._room() if limit is None else limit
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,7 +120,7 @@ class Inbox:
         if (known := self._inflight.get(key)) is not None:
             known.reply = msg.reply
             self.counts.duplicates += 1
-            self._order.passed(delivery.consumer_seq, monotonic())
+            await self._pass_by(delivery)
         elif self._seen.handled(*key):
             self.counts.duplicates += 1
             await self._skip(msg, delivery)
@@ -155,8 +153,7 @@ class Inbox:
         arrival = Arrival(message=message, subject=msg.subject, body=msg.body, delivery=delivery, reply=msg.reply)
         self.counts.received += 1
         self._inflight[arrival.key] = arrival
-        again = delivery.deliveries > 1
-        await self._give(self._order.arrived(arrival, delivery.stream_seq, delivery.consumer_seq, again, monotonic()))
+        await self._give(self._order.arrived(arrival, _cursor(delivery), delivery.deliveries > 1, monotonic()))
 
     async def _give(self, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
@@ -169,11 +166,14 @@ class Inbox:
         self.counts.set_aside += 1
         log.warning("sequence %d is not a message and was set aside", delivery.stream_seq)
         self._seen.set_aside(delivery.stream_seq, msg.subject, why, msg.body)
-        self._order.passed(delivery.consumer_seq, monotonic())
+        await self._pass_by(delivery)
         await self._settle(msg.reply, b"+TERM not a message")
 
+    async def _pass_by(self, delivery: subjects.Delivery) -> None:
+        await self._give(self._order.passed(_cursor(delivery), delivery.deliveries > 1, monotonic()))
+
     async def _skip(self, msg: Arrived, delivery: subjects.Delivery) -> None:
-        self._order.passed(delivery.consumer_seq, monotonic())
+        await self._pass_by(delivery)
         await self._settle(msg.reply, b"")
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -196,10 +196,13 @@ class Inbox:
         self._seen.park(*arrival.key, seq, arrival.subject, arrival.body, error, self._floor())
         await self._settle(arrival.reply, b"+TERM parked")
 
-    def _floor(self) -> int:
-        """The consumer sequence up to which every delivery is settled. What is in flight stands in order of arrival."""
+    def _floor(self) -> Cursor:
+        """Up to where every delivery is settled. What is in flight stands in the order in which it came."""
         oldest = next(iter(self._inflight.values()), None)
-        return self._order.last if oldest is None else oldest.delivery.consumer_seq - 1
+        if oldest is None:
+            return self._order.last
+        lowest = min(a.delivery.stream_seq for a in self._inflight.values())
+        return Cursor(oldest.delivery.consumer_seq - 1, lowest - 1)
 
     async def _settle(self, reply: str, verdict: bytes) -> None:
         """Tell the server. On a lost line it is not told, and delivers again: the record of handled messages knows."""
@@ -217,6 +220,11 @@ class Inbox:
                 for arrival in list(self._inflight.values()):
                     await self._settle(arrival.reply, b"+WPI")
             await self._give(self._order.due(now))
+            self.pull.wake()  # a pause for what is missing may be over
+
+
+def _cursor(delivery: subjects.Delivery) -> Cursor:
+    return Cursor(delivery.consumer_seq, delivery.stream_seq)
 
 
 def _message(name: str, to: subjects.Message, e: Envelope, delivery: subjects.Delivery) -> Message:

@@ -1,16 +1,26 @@
-"""Keeps each sender's messages in order across a lost connection. Pure: no I/O, the clock comes in.
+"""Keeps each sender's messages in order across a lost connection or a killed process. Pure: the clock comes in.
 
 Every delivery of a consumer has the next consumer sequence. Within one connection nothing is lost, so a step there
-means only that another session got something. The first delivery after a new connection is different: if it is not
-the next one, then what lies between was sent to a connection that died, and the server will send it again when its
-acknowledgement is overdue. Until then newer messages are held here, for at most `hold_s`, and go on in stream order.
+means only that another session got something. The first delivery of a new connection is different: if it is not the
+next one, then what lies between was sent to somebody who died, and the server gives it out again once its
+acknowledgement is overdue, before anything new. So the first pull of a connection asks for one message. If that shows a
+gap, it is held, and nothing is asked for until what is missing must have become due; then exactly that much is. The
+hold ends when the missing ones are there, when the server has nothing but new ones (the missing went to another
+session), or after `hold_s`; what was held goes on in stream order.
+
+A redelivery fills the gap only if it lies beyond what was settled before: the server also delivers again what was
+handled but whose acknowledgement was lost, and that is not what is waited for.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MAX_HELD = 512
-"""What is held at most; the pull loop asks for no more than that while a gap is open."""
+MAX_ASK = 256
+"""Redeliveries asked for at a time."""
+DUE_MARGIN_S = 0.5
+"""Beyond the server's acknowledgement wait, until everything overdue is sure to be queued for redelivery."""
+ARRIVE_S = 5.0
+"""Beyond that, for the redeliveries to be asked for and to arrive. Only met where no newer mail ends the hold."""
 
 
 class _Held[T](NamedTuple):
@@ -18,16 +28,30 @@ class _Held[T](NamedTuple):
     item: T
 
 
-class Order[T]:
-    """The gate between the pull loop and the handlers of one session."""
+class Cursor(NamedTuple):
+    """Up to where every delivery is settled: by the consumer's count of deliveries, and by the stream's sequence."""
 
-    def __init__(self, cursor: int | None, hold_s: float) -> None:
-        self.last = cursor or 0
-        """The highest consumer sequence received since the server last went back."""
+    consumer_seq: int
+    stream_seq: int
+
+
+class Order[T]:
+    """The gate between the pull loop and the handlers of one session.
+
+    `cursor` is what this agent's home knows; None if it knows nothing: then nothing is held. `wait_s` is the consumer's
+    acknowledgement wait.
+    """
+
+    def __init__(self, cursor: Cursor | None, wait_s: float) -> None:
+        self.last = cursor or Cursor(0, 0)
+        """The last consumer sequence and the highest stream sequence received."""
+        self.hold_s = wait_s + DUE_MARGIN_S + ARRIVE_S
         self._known = cursor is not None
-        self._hold_s = hold_s
         self._boundary = True
         self._missing = 0
+        self._base = 0
+        self._waited = False
+        self._quiet_until = 0.0
         self._deadline = 0.0
         self._held: list[_Held[T]] = []
 
@@ -41,37 +65,55 @@ class Order[T]:
         """How many messages wait behind the gap."""
         return len(self._held)
 
+    def limit(self, now: float) -> int | None:
+        """How many deliveries may be asked for now; None for as many as there is room for."""
+        if self._missing:
+            return 0 if now < self._quiet_until else min(self._missing, MAX_ASK)
+        return 1 if self._boundary and self._known else None
+
     def new_connection(self) -> None:
         """The next delivery is the first of a new connection."""
         self._boundary = True
 
-    def passed(self, consumer_seq: int, now: float) -> None:
-        """A delivery that goes to nobody (a duplicate, an own broadcast…), but counts."""
-        if self._boundary:
-            self._boundary = False
-            gap = consumer_seq - self.last - 1
-            if self._known and gap > 0:
-                self._missing, self._deadline = gap, now + self._hold_s
-        self._known = True
-        self.last = consumer_seq
+    def passed(self, at: Cursor, again: bool, now: float) -> Sequence[T]:
+        """A delivery that goes to nobody (a duplicate, an own broadcast…), but counts. What may go on now, in order."""
+        self._count(at, again, now)
+        return self._release() if self._held and not self._missing else ()
 
-    def arrived(self, item: T, stream_seq: int, consumer_seq: int, again: bool, now: float) -> Sequence[T]:
+    def arrived(self, item: T, at: Cursor, again: bool, now: float) -> Sequence[T]:
         """One delivery for the handlers, `again` if not its first. What may go on now, in order."""
-        self.passed(consumer_seq, now)
-        if not self._missing:
+        self._count(at, again, now)
+        if not self._missing and not self._held:
             return (item,)
-        self._held.append(_Held(stream_seq, item))
-        if again:
-            self._missing -= 1
-        return self._release() if self._missing <= 0 else ()
+        self._held.append(_Held(at.stream_seq, item))
+        if self._missing and not again:
+            self._new_one_in_a_gap()
+        return () if self._missing else self._release()
 
     def due(self, now: float) -> Sequence[T]:
-        """What may go on because it was held long enough: what is missing went to another session."""
+        """What may go on because it was held long enough."""
         return self._release() if self._missing and now >= self._deadline else ()
 
     def flush(self) -> Sequence[T]:
         """Everything held, in order, because nothing more will come."""
         return self._release()
+
+    def _count(self, at: Cursor, again: bool, now: float) -> None:
+        gap = at.consumer_seq - self.last.consumer_seq - 1
+        if self._boundary and self._known and gap > 0:
+            self._missing, self._base, self._waited = gap, self.last.stream_seq, False
+            self._quiet_until, self._deadline = now, now + self.hold_s
+        if self._missing and again and at.stream_seq > self._base:
+            self._missing -= 1
+        self._boundary, self._known = False, True
+        self.last = Cursor(at.consumer_seq, max(at.stream_seq, self.last.stream_seq))
+
+    def _new_one_in_a_gap(self) -> None:
+        """What is missing is not due yet: wait for it once. After that, it went to another session."""
+        if self._waited:
+            self._missing = 0
+        self._waited = True
+        self._quiet_until = self._deadline - ARRIVE_S
 
     def _release(self) -> Sequence[T]:
         self._missing = 0

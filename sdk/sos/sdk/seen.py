@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from sos.sdk.order import Cursor
 from sos.wire.home import private_dir
 
 BUSY_TIMEOUT_S = 5.0
@@ -34,7 +35,9 @@ CREATE TABLE IF NOT EXISTS parked (
 CREATE TABLE IF NOT EXISTS aside (
     seq INTEGER PRIMARY KEY, subject TEXT NOT NULL, why TEXT NOT NULL, body BLOB NOT NULL, at INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), consumer_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS cursor (
+    one INTEGER PRIMARY KEY CHECK (one = 1), consumer_seq INTEGER NOT NULL, stream_seq INTEGER NOT NULL
+);
 """
 
 
@@ -69,7 +72,7 @@ class Seen:
         row = self._db.execute("SELECT 1 FROM handled WHERE sender = ? AND id = ?", (sender, id_)).fetchone()
         return row is not None
 
-    def record(self, sender: str, id_: str, cursor: int) -> None:
+    def record(self, sender: str, id_: str, cursor: Cursor) -> None:
         """The message was handled, and every delivery up to `cursor` is settled."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -92,7 +95,7 @@ class Seen:
         """Take back the last `attempt`: it was given up without a failure."""
         self._db.execute("UPDATE attempts SET count = count - 1 WHERE sender = ? AND id = ?", (sender, id_))
 
-    def park(self, sender: str, id_: str, seq: int, subject: str, body: bytes, error: str, cursor: int) -> None:
+    def park(self, sender: str, id_: str, seq: int, subject: str, body: bytes, error: str, cursor: Cursor) -> None:
         """Keep a message that could not be handled, with the last error; it counts as handled from now on."""
         self._db.execute(
             "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -117,13 +120,13 @@ class Seen:
         return self._db.execute("SELECT seq, subject, why FROM aside ORDER BY seq").fetchall()
 
     @property
-    def cursor(self) -> int | None:
-        """The consumer sequence up to which every delivery was settled; None in a home that never read anything."""
-        row = self._db.execute("SELECT consumer_seq FROM cursor").fetchone()
-        return int(row[0]) if row else None
+    def cursor(self) -> Cursor | None:
+        """Up to where every delivery was settled; None in a home that never read anything."""
+        row = self._db.execute("SELECT consumer_seq, stream_seq FROM cursor").fetchone()
+        return Cursor(*row) if row else None
 
-    def _advance(self, cursor: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?)", (cursor,))
+    def _advance(self, cursor: Cursor) -> None:
+        self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
 
     def _forget_old(self) -> None:
         before = _now() - KEEP_DAYS * 86_400

@@ -1,7 +1,7 @@
 """The whole bus as the doors see it: a room for each noun."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sos.broker.config import Config
 from sos.broker.control.agents import Agents
@@ -19,11 +19,9 @@ ServeBus = Callable[["Bus", Tenant], AbstractAsyncContextManager[None]]
 class Bus:
     """Made by `open_bus`."""
 
-    def __init__(
-        self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, serve: ServeBus, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, serve: ServeBus) -> None:
         self.registry = registry
-        self.projects = Projects(config, registry, accounts, urls, lambda tenant: serve(self, tenant), stack)
+        self.projects = Projects(config, registry, accounts, urls, lambda tenant: serve(self, tenant))
         self.agents = Agents(registry, self.projects)
         self.squads = Squads(registry.views, self.projects, self.agents)
         self.peers = Peers(registry.views, self.projects, self.agents, self.squads, accounts)
@@ -40,8 +38,10 @@ async def open_bus(
 ) -> AsyncGenerator[Bus]:
     """The registry caught up and every project open."""
     await registry.catch_up()
-    async with AsyncExitStack() as stack:
-        bus = Bus(config, registry, accounts, urls, serve, stack)
+    bus = Bus(config, registry, accounts, urls, serve)
+    try:
         await bus.projects.open_all()
         async with registry.followed(bus.projects.open_all):
             yield bus
+    finally:
+        await bus.projects.close()

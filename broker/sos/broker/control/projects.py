@@ -14,6 +14,7 @@ from sos.broker.domain import projects
 from sos.broker.domain.projects import Project
 from sos.broker.errors import DataLoss
 from sos.broker.nats.accounts import Accounts
+from sos.broker.nats.tiers import TIERS
 from sos.wire import api
 from sos.wire.errors import SosError, UnknownProject
 from sos.wire.ids import uuid7
@@ -22,6 +23,7 @@ from sos.wire.tokens import TokenKind, digest, make, tail
 
 log = logging.getLogger(__name__)
 
+REOPEN_PAUSE_S = 1.0
 OPEN_AT_ONCE = 8
 """Projects opened at a time at the start."""
 
@@ -31,26 +33,25 @@ Serve = Callable[[Tenant], AbstractAsyncContextManager[None]]
 
 
 class Projects:
-    """All projects. What it opens is closed with `stack`."""
+    """All projects. What it opens is closed by `close`."""
 
-    def __init__(
-        self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, serve: Serve, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, serve: Serve) -> None:
         self._config = config
         self._registry = registry
         self._views = registry.views
         self._accounts = accounts
         self._urls = urls
         self._serve = serve
-        self._stack = stack
+        self._watching: set[asyncio.Task[None]] = set()
         self._tenants: dict[str, Tenant] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._failed: dict[str, SosError] = {}
 
     async def create(self, who: Principal, ask: api.CreateProject) -> api.ProjectCreated:
-        """A new project with an account of its own, open when this returns."""
+        """A new project with an account of its own, open when this returns. `StorageExhausted` if NATS has no room."""
         who.may_operate("create projects")
         slug, token, at = normalise(ask.slug, "project slug"), make(TokenKind.TENANT), datetime.now(UTC)
+        await self._accounts.check_room(TIERS[ask.tier], self._config.replicas)
         command = projects.CreateProject(
             at=at,
             actor=who.actor,
@@ -134,5 +135,27 @@ class Projects:
                 open_tenant(project, self._accounts, self._urls, self._views, self._config)
             )
             await opening.enter_async_context(self._serve(tenant))
-            self._stack.push_async_exit(opening.pop_all())
+            watching = asyncio.create_task(self._watch(tenant, opening.pop_all()), name=f"keep {project.slug} open")
+            self._watching.add(watching)
+            watching.add_done_callback(self._watching.discard)
         return tenant
+
+    async def _watch(self, tenant: Tenant, opened: AsyncExitStack) -> None:
+        """Hold a project open until its connection is lost for good, or the gateway stops. Lost, it is opened again."""
+        async with opened:
+            await tenant.connection.lost.wait()
+            log.error("project %s: NATS ended its connection for good; opening it again", tenant.slug)
+            del self._tenants[tenant.slug]
+        while tenant.slug not in self._tenants:
+            try:
+                await self._open(tenant.project)
+            except SosError as e:
+                log.error("project %s could not be opened again: %s", tenant.slug, e)  # noqa: TRY400 - no defect of ours
+                await asyncio.sleep(REOPEN_PAUSE_S)
+
+    async def close(self) -> None:
+        """Close every project."""
+        watching = list(self._watching)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)

@@ -12,11 +12,13 @@ from sos.broker.domain import sessions
 from sos.broker.domain.agents import Agent
 from sos.broker.nats.claims import user_jwt
 from sos.broker.nats.grants import agent_grant
+from sos.broker.nats.nkeys import check_public
 from sos.broker.nats.tiers import AGENT_MAX_PAYLOAD_BYTES, AGENT_MAX_SUBS
 from sos.wire import api
 from sos.wire.envelope import MAX_ENCODED_BYTES
 from sos.wire.errors import WrongIdentity
 from sos.wire.names import normalise
+from sos.wire.nkeys import NkeyKind
 from sos.wire.sessions import stamp
 
 
@@ -37,6 +39,7 @@ class Sessions:
     async def open(self, token: str, ask: api.OpenSession) -> api.SessionOpened:
         """A credential for the key in `ask`, for the agent whose token this is, or a renewal for the same session."""
         agent = await self._agents.of_token(token)
+        check_public(ask.public_nkey, NkeyKind.USER)
         claimed = normalise(ask.name, "agent name") if ask.name else agent.name
         if claimed != agent.name:
             raise WrongIdentity(claimed=claimed, actual=agent.name)

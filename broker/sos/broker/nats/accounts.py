@@ -14,9 +14,10 @@ from sos.broker.nats.claims import account_jwt, user_jwt
 from sos.broker.nats.connection import Connection
 from sos.broker.nats.grants import GATEWAY
 from sos.broker.nats.keys import AccountKeys, Keyring
-from sos.broker.nats.nkeys import KeyKind, KeyPair
+from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.tiers import MIB, NO_LIMIT, Limits
 from sos.wire.errors import NatsUnreachable, StorageExhausted
+from sos.wire.nkeys import NkeyKind
 
 PUSH_TIMEOUT_S = 5.0
 LOOK_TIMEOUT_S = 4.0
@@ -118,7 +119,7 @@ class Accounts:
 
 def gateway_user(account: AccountKeys, name: str = "gateway") -> tuple[KeyPair, str]:
     """A new user that may do everything inside the account, and its JWT. The key lives in memory alone."""
-    user = KeyPair.generate(KeyKind.USER)
+    user = KeyPair.generate(NkeyKind.USER)
     jwt = user_jwt(
         name,
         user.public,

@@ -15,8 +15,9 @@ import msgspec
 
 from sos.broker.errors import EmptyGrant
 from sos.broker.nats.grants import Grant
-from sos.broker.nats.nkeys import KeyKind, KeyPair, check_public
+from sos.broker.nats.nkeys import KeyPair, check_public
 from sos.broker.nats.tiers import NO_LIMIT, Limits
+from sos.wire.nkeys import NkeyKind
 
 VERSION = 2
 ALL_TYPES = ("STANDARD",)
@@ -112,8 +113,8 @@ def decode_claims(jwt: str) -> dict[str, Any]:
 def operator_jwt(name: str, identity: KeyPair, signing_public: str, system_account: str, now: int | None = None) -> str:
     """The operator, signed by itself. From then on its signing key is enough: the identity may be taken offline."""
     body = OperatorBody(
-        system_account=check_public(system_account, KeyKind.ACCOUNT),
-        signing_keys=(check_public(signing_public, KeyKind.OPERATOR),),
+        system_account=check_public(system_account, NkeyKind.ACCOUNT),
+        signing_keys=(check_public(signing_public, NkeyKind.OPERATOR),),
     )
     return encode_jwt(Claims(sub=identity.public, name=name, nats=body, iat=_now(now)), identity)
 
@@ -132,10 +133,10 @@ def account_jwt(
     """An account, signed by the operator's signing key. `limits=None`: no JetStream, otherwise unlimited."""
     body = AccountBody(
         limits=_limits(limits, replicas),
-        signing_keys=msgspec.UNSET if signing_public == public else (check_public(signing_public, KeyKind.ACCOUNT),),
-        revocations={check_public(key, KeyKind.USER): at for key, at in sorted(revocations.items())} or msgspec.UNSET,
+        signing_keys=msgspec.UNSET if signing_public == public else (check_public(signing_public, NkeyKind.ACCOUNT),),
+        revocations={check_public(key, NkeyKind.USER): at for key, at in sorted(revocations.items())} or msgspec.UNSET,
     )
-    claims = Claims(sub=check_public(public, KeyKind.ACCOUNT), name=name, nats=body, iat=_now(now))
+    claims = Claims(sub=check_public(public, NkeyKind.ACCOUNT), name=name, nats=body, iat=_now(now))
     return encode_jwt(claims, operator_signing)
 
 
@@ -162,7 +163,7 @@ def user_jwt(
         payload=max_payload,
     )
     exp = msgspec.UNSET if expires_at is None else int(expires_at.timestamp())
-    claims = Claims(sub=check_public(public, KeyKind.USER), name=name, nats=body, iat=_now(now), exp=exp)
+    claims = Claims(sub=check_public(public, NkeyKind.USER), name=name, nats=body, iat=_now(now), exp=exp)
     return encode_jwt(claims, signing)
 
 

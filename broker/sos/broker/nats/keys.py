@@ -21,12 +21,14 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sos.broker.errors import ServerFailed
+from sos.broker.errors import BadKeyFile, UnsafeKeyFile
 from sos.broker.nats.claims import account_jwt, decode_claims, operator_jwt
-from sos.broker.nats.nkeys import RAW_BYTES, BadKey, KeyKind, KeyPair
+from sos.broker.nats.nkeys import RAW_BYTES, KeyPair
 from sos.broker.nats.tiers import SOS_LIMITS
+from sos.wire.errors import BadRequest
 from sos.wire.home import private_dir, write_secret
 from sos.wire.names import check
+from sos.wire.nkeys import NkeyKind
 
 SYSTEM = "SYS"
 SOS = "SOS"
@@ -88,7 +90,7 @@ class Keyring:
         # JSON keeps the three parts apart whatever they hold.
         info = json.dumps(["sos-bus nkey v1", purpose, project, project_id]).encode()
         raw = HKDF(algorithm=SHA256(), length=RAW_BYTES, salt=None, info=info).derive(self._root)
-        return KeyPair.from_raw(KeyKind.ACCOUNT, raw)
+        return KeyPair.from_raw(NkeyKind.ACCOUNT, raw)
 
     def __repr__(self) -> str:
         return f"Keyring(operator={self.operator_public})"
@@ -97,17 +99,17 @@ class Keyring:
 def open_keyring(home: Path) -> Keyring:
     """The keys under `<home>/keys`, made where they are missing. Safe to call from several processes at once.
 
-    Raises `ServerFailed` for a key file that others can read or that holds no key.
+    Raises `UnsafeKeyFile` for a key file that others can read, `BadKeyFile` for one that holds no key.
     """
     folder = private_dir(home / "keys")
-    signing = _key(folder / "operator-signing.nk", KeyKind.OPERATOR)
-    system = _key(folder / "system.nk", KeyKind.ACCOUNT)
+    signing = _key(folder / "operator-signing.nk", NkeyKind.OPERATOR)
+    system = _key(folder / "system.nk", NkeyKind.ACCOUNT)
     return Keyring(
         folder=folder,
         operator_jwt=_operator_jwt(folder, signing.public, system.public),
         operator_signing=signing,
         system=system,
-        sos=_key(folder / "sos.nk", KeyKind.ACCOUNT),
+        sos=_key(folder / "sos.nk", NkeyKind.ACCOUNT),
         root=_root(folder / "root.key"),
     )
 
@@ -116,12 +118,12 @@ def _operator_jwt(folder: Path, signing_public: str, system_public: str) -> str:
     """Kept on disk, so that the identity is not needed after the first start."""
     path = folder / "operator.jwt"
     if not path.exists():
-        identity = _key(folder / "operator.nk", KeyKind.OPERATOR)
+        identity = _key(folder / "operator.nk", NkeyKind.OPERATOR)
         _create_once(path, operator_jwt("sos", identity, signing_public, system_public))
     kept = _read_secret(path)
     claims = _claims(path, kept)["nats"]
     if claims.get("signing_keys") != [signing_public] or claims.get("system_account") != system_public:
-        raise ServerFailed(why=f"{path} was made for other keys than those beside it: restore the whole folder")
+        raise BadKeyFile(path=str(path), why="was made for other keys than those beside it")
     return kept
 
 
@@ -129,7 +131,7 @@ def _claims(path: Path, jwt: str) -> dict[str, Any]:
     try:
         return decode_claims(jwt)
     except ValueError as e:
-        raise ServerFailed(why=f"{path} holds no JWT: restore it from a backup") from e
+        raise BadKeyFile(path=str(path), why="holds no JWT") from e
 
 
 def _undated(jwt: str) -> dict[str, Any]:
@@ -139,15 +141,15 @@ def _undated(jwt: str) -> dict[str, Any]:
         return {}
 
 
-def _key(path: Path, kind: KeyKind) -> KeyPair:
+def _key(path: Path, kind: NkeyKind) -> KeyPair:
     if not path.exists():
         _create_once(path, KeyPair.generate(kind).seed)
     try:
         key = KeyPair.from_seed(_read_secret(path))
-    except BadKey as e:
-        raise ServerFailed(why=f"{path} holds no key ({e}): restore it from a backup") from e
+    except BadRequest as e:
+        raise BadKeyFile(path=str(path), why="holds no key") from e
     if key.kind is not kind:
-        raise ServerFailed(why=f"{path} holds a key of another kind: restore it from a backup")
+        raise BadKeyFile(path=str(path), why="holds a key of another kind")
     return key
 
 
@@ -160,7 +162,7 @@ def _root(path: Path) -> bytes:
     except ValueError:
         root = b""
     if len(root) != RAW_BYTES:
-        raise ServerFailed(why=f"{path} does not hold {RAW_BYTES} bytes in hex: restore it from a backup")
+        raise BadKeyFile(path=str(path), why=f"does not hold {RAW_BYTES} bytes in hex")
     return root
 
 
@@ -180,7 +182,5 @@ def _create_once(path: Path, text: str) -> None:
 def _read_secret(path: Path) -> str:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
-        raise ServerFailed(
-            why=f"{path} can be read by others (mode {mode:04o}): chmod 600 it, and think about new keys"
-        )
+        raise UnsafeKeyFile(path=str(path), mode=f"{mode:04o}")
     return path.read_text().strip()

@@ -43,10 +43,12 @@ class Bell:
 
 
 class Traffic:
-    """Each sender sends `count` numbered messages to each receiver in turn, waiting for each to be stored."""
+    """Each sender sends up to `count` numbered messages, to each receiver in turn, waiting for each to be stored."""
 
     def __init__(self, senders: list[AsyncAgent], receivers: list[AsyncAgent], count: int) -> None:
         self._senders, self._receivers, self._count = senders, receivers, count
+        self.stopped = False
+        """Set to end the sending before `count` is reached."""
         self.bell = Bell()
         self.acked: set[tuple[str, str, int]] = set()
         self.handled: list[tuple[str, str, int]] = []
@@ -65,6 +67,8 @@ class Traffic:
 
     async def _send(self, sender: AsyncAgent) -> None:
         for n in range(self._count):
+            if self.stopped:
+                return
             to = self._receivers[n % len(self._receivers)].name
             await sender.send(to, str(n))
             self.acked.add((sender.name, to, n))
