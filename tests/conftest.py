@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -79,12 +79,12 @@ async def bus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of the test's own, and no token or address from outside."""
     for name in ("SOS_TOKEN", "SOS_URL", "SOS_ADMIN_TOKEN", "SOS_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SOS_HOME", str(tmp_path / "home"))
-    yield tmp_path / "home"
+    return tmp_path / "home"
 
 
 MakeProject = Callable[[], Awaitable[Project]]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 import pytest
-from conftest import SUBJECTS
+from tests.conformance.conftest import SUBJECTS
 
 from sos.broker.domain import agents, projects, subject_of
 from sos.broker.errors import DataLoss

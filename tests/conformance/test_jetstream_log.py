@@ -6,8 +6,8 @@ import signal
 from itertools import chain, repeat
 
 import pytest
-from conftest import Bus
-from test_log import charters, fact, read
+from tests.conformance.conftest import Bus
+from tests.conformance.test_log import charters, fact, read
 
 from sos.broker.errors import DataLoss
 from sos.broker.log import verify_log

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Held
+from tests.conformance.conftest import Held
 
 from sos.broker.domain.agents import AgentMinted
 from sos.broker.errors import WrongLastSequence

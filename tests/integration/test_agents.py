@@ -18,7 +18,7 @@ async def test_a_message_reaches_the_handler_and_its_reply_comes_back(project: P
     async def answer(message: Message) -> None:
         await bob.reply(message, f"got {message.text}")
 
-    alice.on_message(lambda m: replies.append(m))
+    alice.on_message(replies.append)
     await bob.start()
     await alice.start()
     sent = await alice.send("agent:Bob", "review this", data={"pr": 7})
@@ -97,7 +97,8 @@ async def test_who_left_a_squad_gets_no_more_of_it(project: Project):
     await bob.start()
     await bob.join("ops")
     await bob.leave("ops")
-    assert (await alice.connect()) and (await alice.broadcast("ops", "gone?")).members == 0
+    await alice.start()
+    assert (await alice.broadcast("ops", "gone?")).members == 0
     await alice.send("bob", "direct")
     assert [m.text for m in await bob.inbox()] == ["direct"]
 

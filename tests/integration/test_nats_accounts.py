@@ -281,7 +281,7 @@ async def test_who_is_connected_is_the_servers_own_word(place: Place):
     async with place.agent("bob") as bob, place.agent("eve") as eve:
         assert await now() == gateway | {bob.user.public, eve.user.public}
     async with asyncio.timeout(2.0):
-        while await now() != gateway:  # noqa: ASYNC110 - the server tells only when asked
+        while await now() != gateway:
             await asyncio.sleep(0.005)
 
 

@@ -28,13 +28,13 @@ WITHIN_S = 10.0
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN_S):
-        while not true():  # noqa: ASYNC110 - the supervisor sets no event for a new pid
+        while not true():
             await asyncio.sleep(0.005)
 
 
 async def gone(pid: int) -> bool:
     async with asyncio.timeout(WITHIN_S):
-        while await command_of(pid):  # noqa: ASYNC110 - processes of others can only be looked at
+        while await command_of(pid):
             await asyncio.sleep(0.005)
     return True
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from test_domain_history import T0, play
+from tests.unit.test_domain_history import T0, play
 
 from sos.broker.domain import BrokenHistory, UnknownFact, addresses, agents, decode, encode, projects, sessions, squads
 from sos.wire.api import AddressFact

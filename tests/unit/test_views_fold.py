@@ -11,7 +11,7 @@ from typing import Any, overload
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_domain_history import SLUGS, T0, histories, play
+from tests.unit.test_domain_history import SLUGS, T0, histories, play
 
 from sos.broker.domain import BrokenHistory, agents, squads, subject_of
 from sos.broker.domain.event import Command

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiosqlite
 import pytest
-from test_domain_history import T0
+from tests.unit.test_domain_history import T0
 
 from sos.broker.domain import AnyEvent, addresses, agents, projects, sessions, squads, subject_of
 from sos.broker.errors import DataLoss

@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,12 @@ from sos.wire.envelope import MAX_ENCODED_BYTES, MAX_HOPS, Envelope
 from sos.wire.errors import BadEnvelope, MessageTooLarge
 from sos.wire.ids import uuid7
 
+
+def minutes(n: int) -> timedelta:
+    """An offset."""
+    return timedelta(minutes=n)
+
+
 plain = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -22,10 +27,11 @@ json_values = st.recursive(
     scalars | plain, lambda c: st.lists(c, max_size=3) | st.dictionaries(plain, c, max_size=3), max_leaves=10
 )
 ids = st.builds(uuid7, st.integers(0, 2**48 - 1))
-zones = st.just(UTC) | st.builds(lambda m: timezone(timedelta(minutes=m)), st.integers(-720, 840))
+zones = st.just(UTC) | st.builds(timezone, st.integers(-720, 840).map(minutes))
 moments = st.datetimes(datetime(1900, 1, 1), datetime(9000, 1, 1), timezones=zones)  # noqa: DTZ001 - bounds are naive
-asking = st.fixed_dictionaries({"ack": st.none() | st.sampled_from(["critical", "routine"])})
-answering = st.fixed_dictionaries({"ack_for": ids, "ok": st.booleans()})
+acks: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"ack": st.none() | st.sampled_from(["critical", "routine"])}
+) | st.fixed_dictionaries({"ack_for": ids, "ok": st.booleans()})
 
 
 @st.composite
@@ -42,14 +48,15 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         thread=draw(st.none() | ids),
         reply_to=draw(st.none() | ids),
         hops=draw(st.integers(0, MAX_HOPS)),
-        **draw(asking | answering),
+        **draw(acks),
     )
 
 
 def made(**fields: Any) -> Envelope:
     """A small envelope."""
     base: dict[str, Any] = {"v": 1, "id": uuid7(), "kind": "message", "text": "hi", "session": "s"}
-    return Envelope(**({"sent_at": datetime(2026, 1, 2, tzinfo=UTC)} | base | fields))
+    base["sent_at"] = datetime(2026, 1, 2, tzinfo=UTC)
+    return Envelope(**(base | fields))
 
 
 def body(**fields: Any) -> bytes:
@@ -153,7 +160,7 @@ def test_fields_of_a_later_version_are_ignored(fields: dict[str, Any]):
     "data",
     [
         *({"a": float("nan")}, {"a": float("inf")}, {"a": [-float("inf")]}, {"a": object()}, {"a": {1, 2}}),
-        *({"a": b"bytes"}, {1: "a number as a key"}, {"a": {None: 1}}, {"a": 1j}, {"a": len}, {"a": 2**70}),
+        *({"a": b"bytes"}, {1: "a number as a key"}, {"a": {None: 1}}, {"a": 1j}, {"a": len}, {"a": 10**5_000}),
     ],
 )
 def test_data_that_is_not_json_is_refused_before_it_is_sent(data: Any):
@@ -211,12 +218,12 @@ def test_what_no_reader_would_take_is_refused_before_it_is_sent(fields: dict[str
         envelope.encode(made(**fields))
 
 
-@given(fields=asking | answering)
-def test_an_envelope_keeps_its_rule_on_acks_when_it_is_copied(fields: dict[str, Any]):
-    copy = msgspec.structs.replace(made(), **fields)
-    assert (copy.ok is None) == (copy.ack_for is None)
-    with pytest.raises(ValueError, match=r"ok|answer"):
-        Envelope(**(msgspec.structs.asdict(copy) | {"ack": "routine", "ack_for": uuid7(), "ok": True}))
+@pytest.mark.parametrize(
+    "fields", [{"ok": True}, {"ack_for": uuid7()}, {"ack": "routine", "ack_for": uuid7(), "ok": True}]
+)
+def test_the_rule_on_acks_holds_for_who_builds_one_too(fields: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"`ok`|answer"):
+        made(**fields)
 
 
 def test_the_time_of_sending_has_a_zone():
