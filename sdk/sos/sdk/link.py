@@ -87,6 +87,7 @@ class Line:
         try:
             await self._nc.publish(subject, body, reply)
         except nats.errors.Error:
+            await self.look()
             return False
         return True
 
@@ -128,6 +129,12 @@ class Line:
             await self._nc.flush(timeout=FLUSH_TIMEOUT_S)  # pyright: ignore[reportArgumentType] - it takes float too
         except nats.errors.Error:
             self._fail_waiting("the connection is closing")
+
+    async def look(self) -> None:
+        """Notice a connection that closed without a word. nats-py's own closing can fail half-way, when a last write
+        meets a dead socket, and then calls nobody [seen in 2.16]: so whoever depends on a line looks now and then."""
+        if self._nc.is_closed and not self.closed.is_set():
+            await self._on_closed()
 
     async def close(self) -> None:
         """Close; a second time is fine."""

@@ -8,6 +8,7 @@ intervals) is given up and made again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 
@@ -22,6 +23,10 @@ log = logging.getLogger("sos.sdk")
 EXPIRES_S = 30.0
 HEARTBEAT_S = 10.0
 """While a request waits the server says so this often; two missed ones mean that nobody holds the request any more."""
+FIRST_EXPIRES_S = 1.0
+FIRST_HEARTBEAT_S = 0.4
+"""Until the first word on a connection: a server that has just started takes requests for a consumer that it has not
+restored yet and never answers them [measured, 2.15], so the first ones are short and soon made again."""
 MAX_BATCH = 256
 REFUSED_PAUSE_S = 0.25
 """After the server refused a request (consumer not there yet, limits): the next one waits this long."""
@@ -47,6 +52,8 @@ class Pull:
         self._open: dict[str, int] = {}
         self._serial = count()
         self._heard_at = 0.0
+        self._heard = False
+        self._asked_at = 0.0
         self._pause_until = 0.0
         self._wake = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -67,7 +74,7 @@ class Pull:
             self._tap = await line.subscribe(f"{line.inbox_prefix}.p.*", self._arrived)
         except NatsUnreachable:
             return  # this line is gone already: the session makes another and moves us there
-        self._heard_at = monotonic()
+        self._heard_at, self._heard = monotonic(), False
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(), name="sos-pull")
         self.wake()
@@ -91,11 +98,10 @@ class Pull:
 
     async def _ask(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), CHECK_EVERY_S)
-            except TimeoutError:
-                self._give_up_orphans()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), CHECK_EVERY_S if self._heard else FIRST_HEARTBEAT_S)
             self._wake.clear()
+            self._give_up_orphans()
             batch = self._wanted()
             if batch > 0 and self.line is not None:
                 await self._request(self.line, batch)
@@ -110,24 +116,30 @@ class Pull:
 
     async def _request(self, line: Line, batch: int) -> None:
         serial = str(next(self._serial))
-        ask: dict[str, int | bool] = {"batch": batch}
-        ask |= (
-            {"no_wait": True}
-            if self._once
-            else {"expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
-        )
+        ask: dict[str, int | bool] = {
+            "batch": batch,
+            "expires": int((EXPIRES_S if self._heard else FIRST_EXPIRES_S) * 1e9),
+        }
+        if self._once:
+            ask = {"batch": batch, "no_wait": True}
+        else:
+            ask["idle_heartbeat"] = int(self._heartbeat_s * 1e9)
         self._credit += batch
         self._open[serial] = batch
+        self._asked_at = monotonic()
         if not await line.send(subjects.pull(self._agent), msgspec.json.encode(ask), f"{line.inbox_prefix}.p.{serial}"):
             self._credit, self._open = 0, {}
 
+    @property
+    def _heartbeat_s(self) -> float:
+        return HEARTBEAT_S if self._heard else FIRST_HEARTBEAT_S
+
     def _give_up_orphans(self) -> None:
-        if self._credit and monotonic() - self._heard_at > 2 * HEARTBEAT_S:
-            log.warning("no word on pending pull requests for %g s: asking again", 2 * HEARTBEAT_S)
-            self._credit, self._open, self._heard_at = 0, {}, monotonic()
+        if self._credit and monotonic() - self._asked_at > 2 * self._heartbeat_s < monotonic() - self._heard_at:
+            log.info("no word on pending pull requests for %g s: asking again", 2 * self._heartbeat_s)
+            self._credit, self._open = 0, {}
 
     async def _arrived(self, msg: Arrived) -> None:
-        self._heard_at = monotonic()
         try:
             delivery = subjects.parse_ack(msg.reply)
         except BadSubject:
@@ -135,6 +147,7 @@ class Pull:
             return
         if delivery.stream != subjects.MESSAGES or delivery.consumer != self._agent:
             return  # not a delivery of our own consumer: somebody aimed it here
+        self._heard_at, self._heard = monotonic(), True
         self._spend(1)
         await self._on_delivery(msg, delivery)
         self.wake()
@@ -142,7 +155,10 @@ class Pull:
     def _control(self, msg: Arrived) -> None:
         """A status of the server on one of our requests. Anything else that reaches this subject is nobody's."""
         prefix, _, serial = msg.subject.rpartition(".")
-        if self._line is None or prefix != f"{self._line.inbox_prefix}.p" or msg.status in {"", "100"}:
+        if self._line is None or prefix != f"{self._line.inbox_prefix}.p" or not msg.status:
+            return
+        self._heard_at, self._heard = monotonic(), msg.status != "503"
+        if msg.status == "100":
             return
         if (asked := self._open.pop(serial, None)) is not None:
             left = (msg.headers or {}).get("Nats-Pending-Messages", "")

@@ -23,6 +23,8 @@ log = logging.getLogger("sos.sdk")
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 5.0
 """Full jitter: the n-th try waits a random time up to min(cap, base · 2ⁿ), so a fleet does not come back in step."""
+LOOK_EVERY_S = 0.5
+"""How long a connection that closed without telling anybody goes unnoticed."""
 _FINAL = {Kind.UNAUTHENTICATED, Kind.REFUSED, Kind.INVALID, Kind.NOT_FOUND}
 """What the gateway will say again however often it is asked."""
 
@@ -90,18 +92,23 @@ class Session:
     async def _supervise(self) -> None:
         try:
             while True:
-                if self._line is None or await _within(self._line.closed.wait(), self._renew_at - monotonic()):
+                if self._line is None or await _within(self._line.closed.wait(), self._next_look_s()):
                     self._ready.clear()
                     self.reconnects += 1
                     await self._connect(deadline=None)
-                else:
+                elif monotonic() >= self._renew_at:
                     await self._renew()
+                else:
+                    await self._line.look()
         except SosError as e:
             self.failure = e
             log.warning("session ended: %s", e)
         finally:
             self._ready.set()  # wake those who wait for a line: there will be none
             self.ended.set()
+
+    def _next_look_s(self) -> float:
+        return min(self._renew_at - monotonic(), LOOK_EVERY_S)
 
     async def _renew(self) -> None:
         """Change to a new credential while the old connection still serves; try again soon if that cannot be now."""
