@@ -33,7 +33,7 @@ from sos.wire.errors import (
     from_wire,
 )
 from sos.wire.home import agent_home, sos_home
-from sos.wire.ids import uuid7
+from sos.wire.ids import is_uuid7, uuid7
 from sos.wire.names import normalise, recipient
 from sos.wire.scopes import Scope
 
@@ -253,6 +253,8 @@ class AsyncAgent:
         return msgspec.structs.replace(receipt, suspended=fact.state == "suspended")
 
     async def _envelope(self, kind: Kind, text: str, *, id: str | None = None, **fields: Any) -> Envelope:  # noqa: A002
+        if id is not None and not is_uuid7(id):
+            raise BadRequest(why="an id is a UUIDv7, as a receipt shows it")
         await self.connect()
         return Envelope(v=1, id=id or uuid7(), kind=kind, text=text, session=self.session, sent_at=now(), **fields)
 

@@ -9,9 +9,6 @@ from sos.wire import nkeys
 from sos.wire.api import SessionOpened
 from sos.wire.subjects import inbox_prefix
 
-RENEW_AFTER = 0.7
-"""A credential is renewed when this share of its life is over: the rest is for a gateway that is away."""
-
 
 class SessionKey:
     """A new Ed25519 key and a new random place for replies: made for one credential, never stored, never reused.
@@ -45,9 +42,9 @@ class Credential:
         return self._key.inbox_prefix
 
     @property
-    def renew_after_s(self) -> float:
-        """Seconds from its issue to its renewal, by the gateway's clock, so that this machine's may be wrong."""
-        return (self.expires_at - self.issued_at).total_seconds() * RENEW_AFTER
+    def lifetime_s(self) -> float:
+        """Seconds from its issue to its end, by the gateway's clock, so that this machine's may be wrong."""
+        return (self.expires_at - self.issued_at).total_seconds()
 
     def sign(self, nonce: bytes) -> bytes:
         """The signature that proves the key."""

@@ -68,11 +68,19 @@ class Gateway:
 
 
 def check_url(url: str) -> str:
-    """`url` without a trailing slash; `BadRequest` unless it is http or https with a host."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise BadRequest(why=f"the gateway's address must look like http://host:6070, not {redact(url)!r}")
+    """`url` without a trailing slash; `BadRequest` unless it is http or https with a host and a possible port."""
+    try:
+        parts = urlsplit(url)
+        odd = parts.port == 0 or parts.username or parts.password or parts.query or parts.fragment
+    except ValueError:
+        raise _bad_url(url) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or odd:
+        raise _bad_url(url)
     return url.rstrip("/")
+
+
+def _bad_url(url: str) -> BadRequest:
+    return BadRequest(why=f"the gateway's address must look like http://host:6070, not {redact(url)!r}")
 
 
 def _refusal(status: int, content: bytes) -> SosError:

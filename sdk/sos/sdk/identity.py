@@ -1,6 +1,7 @@
 """Who an agent is on this machine: its token and the gateway's address, from argument, environment or home."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def find_url(url: str | None = None) -> str:
         return msgspec.json.decode((sos_home() / "context.json").read_bytes(), type=Context).url
     except FileNotFoundError:
         return DEFAULT_URL
-    except msgspec.MsgspecError as e:
+    except (msgspec.MsgspecError, OSError) as e:
         raise BadRequest(why=f"{sos_home() / 'context.json'} is not valid: {e}") from None
 
 
@@ -68,7 +69,7 @@ def install_id() -> str:
     """This installation's own random id, made once a home: tells two installs that claim one name apart."""
     path = private_dir(sos_home()) / "install"
     if not path.exists():
-        mine = path.with_name(f".install.{os.getpid()}")
+        mine = path.with_name(f".install.{secrets.token_hex(8)}")
         write_secret(mine, os.urandom(16).hex())
         try:
             os.link(mine, path)  # the first one wins, and is complete when it appears

@@ -86,7 +86,7 @@ class Inbox:
         """Read from `line` from now on."""
         if self._ticker is None:
             self._ticker = asyncio.create_task(self._tick(), name="sos-inbox")
-        self._order.new_connection()
+        self._order.new_connection(monotonic())
         await self.pull.move(line)
 
     async def stop(self) -> None:
@@ -219,7 +219,8 @@ class Inbox:
                 extend_at = now + self._ack_wait_s / 3
                 for arrival in list(self._inflight.values()):
                     await self._settle(arrival.reply, b"+WPI")
-            await self._give(self._order.due(now))
+            if self.pull.line is not None:
+                await self._give(self._order.due(now))
             self.pull.wake()  # a pause for what is missing may be over
 
 

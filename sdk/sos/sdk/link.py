@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from sos.sdk.credential import Credential
 from sos.wire.errors import Forbidden, NatsUnreachable
+from sos.wire.sturdy import Sturdy
 
 CONNECT_TIMEOUT_S = 3.0
 """One try at one server."""
@@ -28,6 +29,10 @@ PENDING_BYTES = 64 * 1024 * 1024
 """What may wait inside nats-py for one subscription. The pull loop never asks for more than a quarter of it."""
 
 _REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
+
+
+class Client(Sturdy, NatsClient):
+    """nats-py's client, with answers to what peers and crashes do to it."""
 
 
 class Reply:
@@ -131,8 +136,8 @@ class Line:
             self._fail_waiting("the connection is closing")
 
     async def look(self) -> None:
-        """Notice a connection that closed without a word. nats-py's own closing can fail half-way, when a last write
-        meets a dead socket, and then calls nobody [seen in 2.16]: so whoever depends on a line looks now and then."""
+        """Notice a connection that closed without a word: should nats-py's own closing fail half-way, it calls nobody.
+        So whoever depends on a line looks now and then."""
         if self._nc.is_closed and not self.closed.is_set():
             await self._on_closed()
 

@@ -68,12 +68,14 @@ class Order[T]:
     def limit(self, now: float) -> int | None:
         """How many deliveries may be asked for now; None for as many as there is room for."""
         if self._missing:
-            return 0 if now < self._quiet_until else min(self._missing, MAX_ASK)
+            return 0 if now < self._quiet_until else 1 if self._boundary else min(self._missing, MAX_ASK)
         return 1 if self._boundary and self._known else None
 
-    def new_connection(self) -> None:
-        """The next delivery is the first of a new connection."""
+    def new_connection(self, now: float) -> None:
+        """The next delivery is the first of a new connection. A hold begins anew: meanwhile nothing could arrive."""
         self._boundary = True
+        if self._missing:
+            self._waited, self._quiet_until, self._deadline = False, now, now + self.hold_s
 
     def passed(self, at: Cursor, again: bool, now: float) -> Sequence[T]:
         """A delivery that goes to nobody (a duplicate, an own broadcast…), but counts. What may go on now, in order."""
@@ -87,7 +89,7 @@ class Order[T]:
             return (item,)
         self._held.append(_Held(at.stream_seq, item))
         if self._missing and not again:
-            self._new_one_in_a_gap()
+            self._new_one_in_a_gap(now)
         return () if self._missing else self._release()
 
     def due(self, now: float) -> Sequence[T]:
@@ -101,16 +103,17 @@ class Order[T]:
     def _count(self, at: Cursor, again: bool, now: float) -> None:
         gap = at.consumer_seq - self.last.consumer_seq - 1
         if self._boundary and self._known and gap > 0:
-            self._missing, self._base, self._waited = gap, self.last.stream_seq, False
+            self._base = self._base if self._missing else self.last.stream_seq
+            self._missing, self._waited = self._missing + gap, False
             self._quiet_until, self._deadline = now, now + self.hold_s
         if self._missing and again and at.stream_seq > self._base:
             self._missing -= 1
         self._boundary, self._known = False, True
         self.last = Cursor(at.consumer_seq, max(at.stream_seq, self.last.stream_seq))
 
-    def _new_one_in_a_gap(self) -> None:
+    def _new_one_in_a_gap(self, now: float) -> None:
         """What is missing is not due yet: wait for it once. After that, it went to another session."""
-        if self._waited:
+        if self._waited and now >= self._quiet_until:
             self._missing = 0
         self._waited = True
         self._quiet_until = self._deadline - ARRIVE_S

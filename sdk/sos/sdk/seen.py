@@ -7,6 +7,8 @@ take the last moments of it, after which a message may be handled a second time 
 
 import sqlite3
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,14 +76,8 @@ class Seen:
 
     def record(self, sender: str, id_: str, cursor: Cursor) -> None:
         """The message was handled, and every delivery up to `cursor` is settled."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.execute("INSERT OR IGNORE INTO handled VALUES (?, ?, ?)", (sender, id_, _now()))
-            self._advance(cursor)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._record(sender, id_, cursor)
 
     def attempt(self, sender: str, id_: str) -> int:
         """Count one more attempt at a message, before it is made, and say which it is (from 1)."""
@@ -97,11 +93,12 @@ class Seen:
 
     def park(self, sender: str, id_: str, seq: int, subject: str, body: bytes, error: str, cursor: Cursor) -> None:
         """Keep a message that could not be handled, with the last error; it counts as handled from now on."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (sender, id_, seq, subject, body, error, _now()),
-        )
-        self.record(sender, id_, cursor)
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (sender, id_, seq, subject, body, error, _now()),
+            )
+            self._record(sender, id_, cursor)
 
     def parked(self) -> list[Parked]:
         """What was parked, oldest first."""
@@ -125,8 +122,19 @@ class Seen:
         row = self._db.execute("SELECT consumer_seq, stream_seq FROM cursor").fetchone()
         return Cursor(*row) if row else None
 
-    def _advance(self, cursor: Cursor) -> None:
+    def _record(self, sender: str, id_: str, cursor: Cursor) -> None:
+        self._db.execute("INSERT OR IGNORE INTO handled VALUES (?, ?, ?)", (sender, id_, _now()))
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def _forget_old(self) -> None:
         before = _now() - KEEP_DAYS * 86_400

@@ -13,7 +13,7 @@ from time import monotonic
 import msgspec
 
 from sos.sdk.credential import Credential, SessionKey
-from sos.sdk.gateway import Gateway
+from sos.sdk.gateway import CALL_TIMEOUT_S, Gateway
 from sos.sdk.link import CredentialRejected, Line, connect
 from sos.wire.api import OpenSession, SessionOpened
 from sos.wire.errors import GatewayUnreachable, Kind, NatsUnreachable, SosError, Stopped
@@ -23,6 +23,9 @@ log = logging.getLogger("sos.sdk")
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 5.0
 """Full jitter: the n-th try waits a random time up to min(cap, base · 2ⁿ), so a fleet does not come back in step."""
+RENEW_AFTER = 0.7
+"""A credential is renewed when this share of its life is over: the rest is for a gateway that is away."""
+MIN_CALL_S = 0.1
 LOOK_EVERY_S = 0.5
 """How long a connection that closed without telling anybody goes unnoticed."""
 _FINAL = {Kind.UNAUTHENTICATED, Kind.REFUSED, Kind.INVALID, Kind.NOT_FOUND}
@@ -43,7 +46,7 @@ class Session:
         self._ready = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._credential: Credential | None = None
-        self._renew_at = 0.0
+        self._renew_at = self._expires_at = 0.0
         self.opened: SessionOpened
         self.failure: SosError | None = None
         """Set when the session ended for good and not by `close`."""
@@ -113,7 +116,7 @@ class Session:
     async def _renew(self) -> None:
         """Change to a new credential while the old connection still serves; try again soon if that cannot be now."""
         try:
-            await self._replace(await self._open())
+            await self._replace(await self._open(deadline=None))
         except (GatewayUnreachable, NatsUnreachable, CredentialRejected) as e:
             self._renew_at = monotonic() + random.uniform(RETRY_BASE_S, RETRY_CAP_S)  # noqa: S311 - jitter
             log.warning("credential not renewed yet: %s", e)
@@ -124,7 +127,7 @@ class Session:
         tries = 0
         while True:
             try:
-                return await self._replace(self._credential or await self._open())
+                return await self._replace(self._valid() or await self._open(deadline))
             except CredentialRejected:
                 self._credential = None
                 refusal: SosError = NatsUnreachable(servers=self._servers(), why="it refused the credential")
@@ -150,13 +153,21 @@ class Session:
         if old is not None:
             await old.close()
 
-    async def _open(self) -> Credential:
-        """Ask the gateway for a new credential."""
-        key = SessionKey()
-        self.opened = await self._gateway.call("POST", "/api/session", SessionOpened, self._ask(key))
+    async def _open(self, deadline: float | None) -> Credential:
+        """Ask the gateway for a new credential, no longer than until `deadline`."""
+        left_s = CALL_TIMEOUT_S if deadline is None else max(deadline - monotonic(), MIN_CALL_S)
+        key, asked_at = SessionKey(), monotonic()
+        self.opened = await self._gateway.call(
+            "POST", "/api/session", SessionOpened, self._ask(key), min(left_s, CALL_TIMEOUT_S)
+        )
         credential = Credential(key, self.opened)
-        self._renew_at = monotonic() + credential.renew_after_s
+        self._renew_at = asked_at + credential.lifetime_s * RENEW_AFTER
+        self._expires_at = asked_at + credential.lifetime_s
         return credential
+
+    def _valid(self) -> Credential | None:
+        """The credential, if it has not expired."""
+        return self._credential if monotonic() < self._expires_at else None
 
     def _ask(self, key: SessionKey) -> OpenSession:
         stamp = self.opened.session if hasattr(self, "opened") else self._request.session

@@ -58,13 +58,16 @@ _decoder = msgspec.json.Decoder(Envelope)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """The JSON of an envelope; `BadEnvelope` if its data is not JSON, `MessageTooLarge` past the limit."""
+    """The JSON of an envelope; `MessageTooLarge` past the limit, `BadEnvelope` if a reader would refuse it or would not
+    read it as it is here (NaN becomes null, bytes become text)."""
     try:
         body = _encoder.encode(envelope)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as e:
         raise BadEnvelope(why=f"it cannot be written as JSON ({type(e).__name__})") from e
     if len(body) > MAX_ENCODED_BYTES:
         raise MessageTooLarge(size_bytes=len(body), limit_bytes=MAX_ENCODED_BYTES)
+    if decode(body) != envelope:
+        raise BadEnvelope(why="its data would not be read as it was written; use JSON's own types")
     return body
 
 

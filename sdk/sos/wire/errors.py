@@ -1,87 +1,17 @@
-"""Every refusal and failure of the bus: one root, one code each, fields, and the cure in the text.
+"""Every refusal and failure of the bus that crosses a door. The root is in `sos.wire.error`.
 
-A `SosError` crosses every door: `to_wire` on one side, `from_wire` on the other give the same class with the same
-fields. `kind` sorts errors for the doors' tables (HTTP status, exit code…); `code` is stable and is
-what programs match.
-Nothing secret may be put into a field: fields reach logs and screens.
+The law: each has one code and names its cure; `to_wire` on one side, `from_wire` on the other give the same class with
+the same fields.
 """
 
-import re
 from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import Any, ClassVar, cast
+from typing import get_type_hints
 
 import msgspec
 
-
-class Kind(StrEnum):
-    """What sort of failure it is; each door has one table from these."""
-
-    INVALID = "invalid"
-    UNAUTHENTICATED = "unauthenticated"
-    REFUSED = "refused"
-    NOT_FOUND = "not_found"
-    CONFLICT = "conflict"
-    EXHAUSTED = "exhausted"
-    UNREACHABLE = "unreachable"
-    INTERNAL = "internal"
-
-
-class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An error as it travels: inside problem+json over HTTP, as the reply of a NATS API call."""
-
-    code: str
-    detail: str
-    cure: str
-    fields: dict[str, Any] = {}
-
-
-@dataclass(eq=False)
-class SosError(Exception):
-    """The root. `says` and `cure` are format strings over the fields."""
-
-    code: ClassVar[str] = "sos_error"
-    kind: ClassVar[Kind] = Kind.INTERNAL
-    says: ClassVar[str] = "The bus failed."
-    cure: ClassVar[str] = "See the gateway's log."
-
-    def __init_subclass__(cls, kind: Kind, says: str, cure: str) -> None:
-        """`code` is the class's name in snake case, and as stable as that name."""
-        super().__init_subclass__()
-        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        cls.kind, cls.says, cls.cure = kind, says, cure
-
-    def shown(self) -> dict[str, Any]:
-        """The fields by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    @property
-    def detail(self) -> str:
-        """What happened, one sentence."""
-        return self.says.format_map(_Readable(self.shown()))
-
-    @property
-    def remedy(self) -> str:
-        """What to do about it, one sentence."""
-        return self.cure.format_map(_Readable(self.shown()))
-
-    def __str__(self) -> str:
-        return f"{self.detail} {self.remedy}".strip()
-
-    def __reduce__(self) -> tuple[type["SosError"], tuple[Any, ...]]:
-        return (type(self), tuple(self.shown().values()))
-
-    def to_wire(self) -> ErrorBody:
-        """The body that a door sends."""
-        return ErrorBody(code=self.code, detail=self.detail, cure=self.remedy, fields=self.shown())
-
-
-class _Readable(dict[str, Any]):
-    """Formats tuples as a list of words, and an empty one as 'none'."""
-
-    def __getitem__(self, key: str) -> Any:
-        value = super().__getitem__(key)
-        return ", ".join(map(str, cast("list[object]", value))) or "none" if isinstance(value, list | tuple) else value
+from sos.wire.error import ErrorBody as ErrorBody
+from sos.wire.error import Kind as Kind
+from sos.wire.error import SosError as SosError
 
 
 @dataclass(eq=False)
@@ -168,6 +98,18 @@ class MalformedToken(
     """Not one of our tokens at all, told by its form and checksum, without asking anybody."""
 
     expected: str
+
+
+@dataclass(eq=False)
+class BodyTooLarge(
+    SosError,
+    kind=Kind.INVALID,
+    says="The body is larger than {limit_bytes} bytes.",
+    cure="Send less at a time; nothing was changed.",
+):
+    """A request's body past the limit, refused before it was read."""
+
+    limit_bytes: int
 
 
 @dataclass(eq=False)
@@ -415,10 +357,12 @@ class Internal(
 
 def from_wire(body: ErrorBody) -> SosError:
     """The error that a door sent, as the class it was; a code that is not known here becomes `Internal`."""
+    unknown = Internal(what=f"a call ({body.code}: {body.detail})")
     cls = next((c for c in SosError.__subclasses__() if c.code == body.code), None)
-    names = {f.name for f in fields(cls)} if cls else set[str]()
-    given: dict[str, Any] = {k: v for k, v in body.fields.items() if k in names}
+    if cls is None:
+        return unknown
+    types, names = get_type_hints(cls), {f.name for f in fields(cls)}
     try:
-        return cls(**given) if cls else Internal(what=f"a call ({body.code}: {body.detail})")
-    except TypeError:
-        return Internal(what=f"a call ({body.code}: {body.detail})")
+        return cls(**{k: msgspec.convert(v, types[k]) for k, v in body.fields.items() if k in names})
+    except (TypeError, msgspec.ValidationError):
+        return unknown

@@ -1,6 +1,7 @@
 """Where things are on this machine: `$SOS_HOME`, `~/.sos` unless said otherwise. Folders 0700, secrets 0600."""
 
 import os
+import secrets
 from pathlib import Path
 
 from sos.wire.names import check
@@ -31,10 +32,14 @@ def private_dir(path: Path) -> Path:
 def write_secret(path: Path, text: str) -> None:
     """Write a 0600 file as a whole: it is there complete or not at all, and never readable by others in between."""
     private_dir(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(fd, "w") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

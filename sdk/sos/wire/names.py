@@ -45,7 +45,8 @@ def normalise(text: str, what: str = "name") -> str:
 
 def recipient(text: str) -> str:
     """The agent that `to` names: `kasra` and `agent:kasra` are the same one."""
-    return normalise(text.strip().removeprefix("agent:"), "agent name")
+    text = text.strip()
+    return normalise(text[len("agent:") :] if text.lower().startswith("agent:") else text, "agent name")
 
 
 def closest(wanted: str, known: Iterable[str], most: int = 3) -> tuple[str, ...]:

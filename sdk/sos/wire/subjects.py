@@ -24,6 +24,8 @@ INBOX_ROOT = "_INBOX_"
 written to. The underscore keeps them outside the `_INBOX.>` that other clients of an account may share."""
 
 _INBOX = re.compile(r"_INBOX_[a-z0-9]{32}")
+_REPLY_TOKENS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_ACK = re.compile(r"\$JS\.ACK\.([^.]+)\.([^.]+)" + r"\.([0-9]{1,20})" * 5)
 _NOUN = re.compile(r"[a-z][a-z_]{0,31}")
 _VERB = re.compile(r"[a-z_]{1,32}(?:\.[a-z_]{1,32})?")
 
@@ -240,6 +242,11 @@ def check_inbox_prefix(prefix: str) -> str:
     return prefix
 
 
+def is_inbox_prefix(text: str) -> bool:
+    """Whether `text` is a session's reply prefix."""
+    return _INBOX.fullmatch(text) is not None
+
+
 def is_reply(subject: str) -> bool:
     """Whether an answer may be sent to `subject`: below a session's reply prefix, and nothing else.
 
@@ -247,7 +254,7 @@ def is_reply(subject: str) -> bool:
     write anywhere, write there for it.
     """
     prefix, dot, rest = subject.partition(".")
-    return bool(dot) and _INBOX.fullmatch(prefix) is not None and bool(rest) and not set(rest) & set("*> \t\r\n")
+    return bool(dot) and _INBOX.fullmatch(prefix) is not None and _REPLY_TOKENS.fullmatch(rest) is not None
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -267,13 +274,10 @@ class Delivery(msgspec.Struct, frozen=True):
 
 def parse_ack(reply: str) -> Delivery:
     """The parts of `$JS.ACK.<stream>.<consumer>.<deliveries>.<sseq>.<cseq>.<ns>.<pending>`, or `BadSubject`."""
-    parts = reply.split(".")
-    if len(parts) != 9 or parts[0] != "$JS" or parts[1] != "ACK":
+    found = _ACK.fullmatch(reply)
+    if found is None:
         raise BadSubject(subject=reply[:256])
-    try:
-        return Delivery(parts[2], parts[3], int(parts[4]), int(parts[5]), int(parts[6]), int(parts[7]), int(parts[8]))
-    except ValueError:
-        raise BadSubject(subject=reply[:256]) from None
+    return Delivery(found[1], found[2], *map(int, found.groups()[2:]))
 
 
 def _n(name: str) -> str:

@@ -29,8 +29,8 @@ class TokenKind(StrEnum):
 
 
 _TOKEN = re.compile(rf"(sk-bus-|sk-ten-|sk-op-)([0-9A-Za-z]{{{_BODY_CHARS}}})([0-9A-Za-z]{{{_CRC_CHARS}}})")
-_NATS_SEED = re.compile(r"\bS[UAONCX][A-Z2-7]{56}\b")
-_JWT = re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
+_NATS_SEED = re.compile(r"(?<![A-Z2-7])S[UAONCX][A-Z2-7]{56}(?![A-Z2-7])")
+_JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
 
 
 def make(kind: TokenKind) -> str:

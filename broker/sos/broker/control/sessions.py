@@ -16,10 +16,11 @@ from sos.broker.nats.nkeys import check_public
 from sos.broker.nats.tiers import AGENT_MAX_PAYLOAD_BYTES, AGENT_MAX_SUBS
 from sos.wire import api
 from sos.wire.envelope import MAX_ENCODED_BYTES
-from sos.wire.errors import WrongIdentity
+from sos.wire.errors import BadRequest, WrongIdentity
 from sos.wire.names import normalise
 from sos.wire.nkeys import NkeyKind
 from sos.wire.sessions import stamp
+from sos.wire.subjects import is_inbox_prefix
 
 
 class Sessions:
@@ -40,6 +41,8 @@ class Sessions:
         """A credential for the key in `ask`, for the agent whose token this is, or a renewal for the same session."""
         agent = await self._agents.of_token(token)
         check_public(ask.public_nkey, NkeyKind.USER)
+        if not is_inbox_prefix(ask.inbox_prefix):
+            raise BadRequest(why="inbox_prefix is not _INBOX_ and 32 characters of a-z and 0-9")
         claimed = normalise(ask.name, "agent name") if ask.name else agent.name
         if claimed != agent.name:
             raise WrongIdentity(claimed=claimed, actual=agent.name)

@@ -21,7 +21,7 @@ from sos.broker.doors.problems import MEDIA_TYPE, as_refusal, encode_problem
 from sos.broker.doors.routes import AGENT, ROUTES, Route
 from sos.broker.errors import ServerFailed
 from sos.wire import api
-from sos.wire.errors import BadRequest, Internal, MissingToken, NotFound, SosError
+from sos.wire.errors import BadRequest, BodyTooLarge, Internal, MissingToken, NotFound, SosError
 
 MAX_BODY_BYTES = 1024 * 1024
 CALL_TIMEOUT_S = 30.0
@@ -31,10 +31,6 @@ STOP_TIMEOUT_S = 5
 CONNECTION_BACKLOG = 512
 
 Health = Callable[[], Awaitable[api.Health]]
-
-
-class TooLarge(BadRequest, kind=BadRequest.kind, says="The body is too large: {why}.", cure=BadRequest.cure):
-    """A body past the limit, refused before it is read."""
 
 
 def make_app(bus: Bus, doorkeeper: Doorkeeper, health: Health, version: str) -> Starlette:
@@ -66,7 +62,7 @@ def _endpoint(route: Route, bus: Bus, doorkeeper: Doorkeeper) -> Callable[[Reque
                 ask = api.decode(await _body(request), route.request) if route.request is not None else None
                 answer = await route.call(bus, caller, dict(request.path_params), ask)
                 return _json(answer, route.status)
-        except TooLarge as e:
+        except BodyTooLarge as e:
             return _refused(e, 413)
         except TimeoutError:
             return _refused(Internal(what=f"{what} within {CALL_TIMEOUT_S:g} s"), 503)
@@ -90,7 +86,7 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise TooLarge(why=f"the limit is {MAX_BODY_BYTES} bytes")
+            raise BodyTooLarge(limit_bytes=MAX_BODY_BYTES)
     return bytes(body)
 
 

@@ -29,6 +29,7 @@ from sos.broker.nats.jetstream import JetStream
 from sos.broker.nats.micro import Endpoint, Service
 from sos.broker.nats.nkeys import KeyPair
 from sos.wire.errors import MessageTooLarge, NatsUnreachable, SosError, Stopped
+from sos.wire.sturdy import Sturdy
 from sos.wire.subjects import inbox_prefix
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,10 @@ class _Msg(Protocol):
 
 class _Sub(Protocol):
     async def unsubscribe(self) -> None: ...
+
+
+class _SturdyClient(Sturdy, NatsClient):
+    """nats-py's client, with answers to what peers and crashes do to it."""
 
 
 class _Client(Protocol):
@@ -127,7 +132,7 @@ class Connection(JetStream):
         self.name = name
         self.lost = asyncio.Event()
         """Set when nats-py gave up for good (credential revoked or expired), or after `close`."""
-        self._client = cast("_Client", NatsClient())
+        self._client = cast("_Client", _SturdyClient())
         self._up = asyncio.Event()
         self._closing = False
         self.last_error = ""

@@ -184,9 +184,11 @@ class JetStream(ABC):
         batch: list[StoredMessage] = []
         async with aclosing(self.collect(subject, msgspec.json.encode(ask), timeout_s=timeout_s)) as replies:
             async for reply in replies:
-                if reply.status in _END_OF_BATCH:
+                # A stored message may carry a header named Status itself; only the server's own has no sequence.
+                control = reply.status if "Nats-Sequence" not in reply.headers else ""
+                if control in _END_OF_BATCH:
                     break
-                if reply.status:
+                if control:
                     raise _status_error(subject, reply.status, reply.headers.get("Description", ""))
                 batch.append(self._direct(reply, batch[-1].seq if batch else None))
         return batch
