@@ -2,12 +2,31 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 from tests.conftest import Project, eventually
 
 from sos.sdk import Agent, HandBack, Message
 from sos.wire.errors import BadRequest, MissingScope, UnknownRecipient, UnknownSquad, WrongIdentity
+
+
+def into(texts: list[str]) -> Callable[[Message], None]:
+    """A handler that keeps the texts."""
+
+    def take(message: Message) -> None:
+        texts.append(message.text)
+
+    return take
+
+
+def by_recipient(texts: dict[str, list[str]]) -> Callable[[Message], None]:
+    """A handler that keeps the texts of each recipient."""
+
+    def take(message: Message) -> None:
+        texts.setdefault(message.to, []).append(message.text)
+
+    return take
 
 
 async def test_a_message_reaches_the_handler_and_its_reply_comes_back(project: Project):
@@ -35,7 +54,7 @@ async def test_mail_waits_for_an_agent_that_is_away_and_comes_in_order(project: 
         await alice.send("bob", str(i))
     bob = await project.agent("bob", token)
     got: list[str] = []
-    bob.on_message(lambda m: got.append(m.text))
+    bob.on_message(into(got))
     await bob.start()
     await eventually(lambda: len(got) == 50, "not all came")
     assert got == [str(i) for i in range(50)]
@@ -46,14 +65,14 @@ async def test_a_broadcast_reaches_every_member_and_not_its_sender_and_not_who_j
     got: dict[str, list[str]] = {}
     members = [await project.agent(name) for name in ("ann", "ben", "cat")]
     for member in members:
-        member.on_message(lambda m: got.setdefault(m.to, []).append(m.text))
+        member.on_message(by_recipient(got))
         await member.start()
         await member.join("sales")
     receipt = await members[0].broadcast("sales", "new lead")
     assert receipt.members == 3
     await eventually(lambda: {"ben", "cat"} <= got.keys(), "not everyone got it")
     late = await project.agent("dan")
-    late.on_message(lambda m: got.setdefault(m.to, []).append(m.text))
+    late.on_message(by_recipient(got))
     await late.start()
     await late.join("sales")
     await members[0].broadcast("sales", "second lead")
@@ -82,7 +101,7 @@ async def test_a_running_agent_learns_of_a_squad_it_was_joined_to_elsewhere(proj
         await project.agent("a"),
     )
     got: list[str] = []
-    running.on_message(lambda m: got.append(m.text))
+    running.on_message(into(got))
     await running.start()
     await beside.connect()
     await beside.join("ops")
@@ -186,7 +205,7 @@ async def test_stop_lets_a_begun_handler_finish_and_hands_the_rest_back(project:
     await stopping
     assert handled == ["0"]
     second = await project.agent("bob", token)
-    second.on_message(lambda m: handled.append(m.text))
+    second.on_message(into(handled))
     await second.start()
     await eventually(lambda: len(handled) == 3, "what was handed back did not come", within_s=5)
     assert handled == ["0", "1", "2"]
@@ -256,7 +275,7 @@ async def test_the_blocking_agent_runs_plain_handlers_that_reply(project: Projec
     token = await project.mint("bob")
     alice = await project.agent("alice")
     got: list[str] = []
-    alice.on_message(lambda m: got.append(m.text))
+    alice.on_message(into(got))
     await alice.start()
     agent = Agent(token, "bob", url=project.bus.url)
 

@@ -277,7 +277,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(bus: Running, 
     before = await facts()
     for size in (MIB + 1, 8 * MIB):
         answer = await asking(bus.url, "POST", "/api/projects", bus.operator_token, b" " * size)
-        assert str(MIB) in answer.problem(413, "too_large").detail
+        assert str(MIB) in answer.problem(413, "body_too_large").detail
     just_under = b'{"slug": "a*b"' + b" " * (MIB - 15) + b"}"
     (await asking(bus.url, "POST", "/api/projects", bus.operator_token, just_under)).problem(422, "bad_name")
     assert await facts() == before

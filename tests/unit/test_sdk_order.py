@@ -100,7 +100,7 @@ class Client:
 
     def reconnect(self) -> None:
         """A new connection."""
-        self.order.new_connection()
+        self.order.new_connection(self.now)
         self.is_new = True
 
 
@@ -187,7 +187,7 @@ def test_what_another_session_gets_never_holds_a_steady_connection(mine: list[bo
 def after_losing(count: int) -> Order[str]:
     """An order that had 1 to 5, then lost `count` with its connection, and has the first delivery of a new one."""
     order = Order[str](Cursor(5, 5), WAIT_S)
-    order.new_connection()
+    order.new_connection(0.0)
     assert order.limit(0.0) == 1
     assert list(order.arrived(f"m{6 + count}", Cursor(6 + count, 6 + count), False, 0.0)) == []
     assert order.holding
@@ -207,7 +207,7 @@ def test_what_comes_after_a_gap_waits_for_what_was_lost_in_it():
 
 def test_redeliveries_that_are_due_at_the_reconnect_go_on_without_a_wait():
     order = Order[str](Cursor(5, 5), WAIT_S)
-    order.new_connection()
+    order.new_connection(0.0)
     assert list(order.arrived("m6", Cursor(8, 6), True, 0.0)) == []
     assert order.limit(0.0) == 1
     assert list(order.arrived("m7", Cursor(9, 7), True, 0.0)) == ["m6", "m7"]
@@ -221,13 +221,13 @@ def test_a_new_message_after_the_wait_says_that_the_missing_went_elsewhere():
 
 def test_each_new_connection_asks_for_one_first_even_while_a_gap_is_open():
     order = after_losing(2)
-    order.new_connection()
+    order.new_connection(1.0)
     assert order.limit(DUE) == 1
 
 
 def test_redeliveries_that_are_lost_with_a_second_connection_are_waited_for_again():
     order = after_losing(2)
-    order.new_connection()  # m6 and m7 were delivered again, as 9 and 10, to a connection that died
+    order.new_connection(0.0)  # m6 and m7 were delivered again, as 9 and 10, to a connection that died
     assert list(order.arrived("m9", Cursor(11, 9), False, WAIT_S + 1.0)) == []
     again_at = 2 * WAIT_S + 1.5
     given_ = [*order.arrived("m6", Cursor(12, 6), True, again_at), *order.arrived("m7", Cursor(13, 7), True, again_at)]
@@ -237,7 +237,7 @@ def test_redeliveries_that_are_lost_with_a_second_connection_are_waited_for_agai
 
 def test_two_new_ones_in_one_batch_do_not_end_a_wait_that_has_not_begun():
     order = Order[str](Cursor(5, 5), WAIT_S)
-    order.new_connection()  # m6 to m8 were lost; only m6 is due by now
+    order.new_connection(0.0)  # m6 to m8 were lost; only m6 is due by now
     given_ = [*order.arrived("m6", Cursor(9, 6), True, 0.0)]
     for n in (9, 10):
         given_ += order.arrived(f"m{n}", Cursor(n + 1, n), False, 0.0)
@@ -257,7 +257,7 @@ def test_a_duplicate_that_comes_again_is_not_what_was_lost():
 def test_a_message_whose_handler_failed_and_that_comes_again_is_not_what_was_lost():
     order = Order[str](Cursor(0, 0), WAIT_S)
     assert list(order.arrived("m1", Cursor(1, 1), False, 0.0)) == ["m1"]  # its handler fails: it comes again later
-    order.new_connection()
+    order.new_connection(0.0)
     assert list(order.arrived("m3", Cursor(3, 3), False, 0.0)) == []  # m2 was lost
     early = list(order.arrived("m1", Cursor(4, 1), True, DUE))
     late = list(order.arrived("m2", Cursor(5, 2), True, DUE))
@@ -280,7 +280,7 @@ def test_the_first_delivery_ever_and_the_very_next_one_are_not_held(cursor: Curs
 
 def test_a_consumer_that_went_back_is_followed_and_nothing_is_held():
     order = Order[str](Cursor(100, 100), WAIT_S)
-    order.new_connection()
+    order.new_connection(0.0)
     assert list(order.passed(Cursor(91, 91), again=False, now=0.0)) == []
     assert (order.holding, order.last.consumer_seq) == (False, 91)
     assert list(order.arrived("m", Cursor(92, 92), False, 0.0)) == ["m"]

@@ -18,7 +18,7 @@ PINNED = {
     *("bad_name", "bad_subject", "bad_request", "bad_envelope", "message_too_large", "too_many_hops"),
     *("malformed_token", "unknown_token", "missing_token", "wrong_identity", "forbidden", "missing_scope"),
     *("unknown_recipient", "unknown_squad", "unknown_project", "unknown_agent", "not_found"),
-    *("name_taken", "not_a_member", "contended", "storage_exhausted"),
+    *("name_taken", "not_a_member", "contended", "storage_exhausted", "limit_reached", "body_too_large"),
     *("gateway_unreachable", "nats_unreachable", "not_stored", "stopped", "internal"),
     # sos.broker.errors
     *("no_server_binary", "server_too_old", "server_failed", "unsafe_server", "home_in_use", "data_loss"),

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator
+import sqlite3
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from sos.broker.control.tokens import Doorkeeper, operator_token
 from sos.broker.domain.projects import ProjectCreated
 from sos.broker.doors.http import bind, make_app, serve_http
 from sos.broker.doors.nats_api import serve_project
-from sos.broker.errors import ServerFailed
+from sos.broker.errors import DataLoss, ServerFailed
 from sos.broker.log import Head, Log, verify_log
 from sos.broker.log.jetstream import JetStreamLog
 from sos.broker.nats import safety
@@ -30,7 +31,7 @@ from sos.broker.nats.streams import registry_stream
 from sos.broker.nats.tiers import TIERS
 from sos.broker.views import REGISTRY_KEY, check_not_behind, events_key, open_views, refold
 from sos.wire import api
-from sos.wire.errors import SosError
+from sos.wire.errors import BadRequest, SosError
 from sos.wire.home import private_dir, write_secret
 from sos.wire.subjects import EVENTS, REGISTRY
 from sos.wire.tokens import digest
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 VIEWS_FILE = "views.db"
 ALWAYS = "always"
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
+"""Listening on all addresses: what this machine itself dials then."""
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,17 +92,21 @@ async def run(config: Config) -> AsyncGenerator[Running]:
     Raises `HomeInUse`, `UnsafeServer`, `DataLoss`, `ServerFailed`, `NoServerBinary`, `ServerTooOld`: then it has not
     served anything.
     """
+    if config.host in WILDCARDS and not config.advertise:
+        raise BadRequest(why=f"with --host {config.host} say with --advertise HOST where agents reach NATS")
     home = private_dir(config.home)
     async with AsyncExitStack() as stack:
+        held = stack.enter_context(hold(home))
         listener = stack.enter_context(_listen(config))
         url = f"http://{_host(config.host)}:{listener.getsockname()[1]}"
-        stack.enter_context(hold(home, url))
+        held.announce(url)
         base = await stack.enter_async_context(_base(config))
+        (home / VIEWS_FILE).touch(mode=0o600, exist_ok=True)
         views = await stack.enter_async_context(open_views(home / VIEWS_FILE))
         check_not_behind(REGISTRY_KEY, await views.cursor(REGISTRY_KEY), base.head.seq, base.head.hash)
         registry = Journal(REGISTRY_KEY, base.registry, views)
         bus = await stack.enter_async_context(
-            open_bus(config, registry, base.accounts, lambda: base.server.urls, serve_project)
+            open_bus(config, registry, base.accounts, lambda: _advertised(base.server, config), serve_project)
         )
         token = operator_token(home)
         app = make_app(bus, Doorkeeper(views, digest(token)), lambda: _health(bus, base), version("sos-bus"))
@@ -107,7 +114,7 @@ async def run(config: Config) -> AsyncGenerator[Running]:
         _remember(home, url)
         yield Running(
             url=url,
-            nats_urls=base.server.urls,
+            nats_urls=_advertised(base.server, config),
             nats_pid=base.server.pid,
             nats_version=base.facts.version,
             home=str(home),
@@ -120,18 +127,40 @@ async def run(config: Config) -> AsyncGenerator[Running]:
 
 
 async def rebuild(config: Config) -> int:
-    """Delete the views and fold every stream again; returns how many streams. The bus of this home must be down."""
+    """Fold every stream into new views, then put them in the place of the old; returns how many streams.
+
+    The bus of this home must be down. Raises `DataLoss`, and changes nothing, if a stream ends before what the old
+    views had seen of it: what was lost could then be noticed nowhere else.
+    """
     home = private_dir(config.home)
     async with AsyncExitStack() as stack:
-        stack.enter_context(hold(home, "nowhere: it is rebuilding its views"))
+        stack.enter_context(hold(home))
         base = await stack.enter_async_context(_base(config))
         logs: dict[str, Log] = {REGISTRY_KEY: base.registry}
         async for recorded in base.registry.read(1):
             if isinstance(recorded.event, ProjectCreated):
                 connection = await _enter_project(stack, base, recorded.event, config)
                 logs[events_key(recorded.event.slug)] = JetStreamLog(connection, EVENTS, chained=False)
-        await refold(home / VIEWS_FILE, logs)
+        if (home / VIEWS_FILE).exists():
+            await _check_nothing_lost(home / VIEWS_FILE, logs)
+        fresh = home / f"{VIEWS_FILE}.new"
+        await refold(fresh, logs)
+        for suffix in ("-wal", "-shm"):
+            (home / f"{VIEWS_FILE}{suffix}").unlink(missing_ok=True)
+        fresh.replace(home / VIEWS_FILE)
         return len(logs)
+
+
+async def _check_nothing_lost(path: Path, logs: Mapping[str, Log]) -> None:
+    try:
+        async with open_views(path) as views:
+            cursors = await views.cursors()
+    except sqlite3.DatabaseError:
+        log.warning("%s cannot be read, so it cannot tell whether a stream has lost something", path)
+        return
+    for key, cursor in cursors.items():
+        if key not in logs or cursor.seq > await logs[key].head():
+            raise DataLoss(stream=key, why=f"it ends before sequence {cursor.seq}, which was seen")
 
 
 @asynccontextmanager
@@ -171,7 +200,7 @@ async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCre
 
 
 async def _health(bus: Bus, base: _Base) -> api.Health:
-    behind, why = 0, bus.projects.why_not_open()
+    behind, why = 0, bus.why_not_well()
     try:
         behind = await bus.behind()
     except SosError as e:
@@ -185,6 +214,14 @@ async def _health(bus: Bus, base: _Base) -> api.Health:
         behind=behind,
         why=why,
     )
+
+
+def _advertised(server: Server, config: Config) -> tuple[str, ...]:
+    """The NATS addresses that agents are given."""
+    if not config.advertise:
+        return server.urls
+    host = f"[{config.advertise}]" if ":" in config.advertise else config.advertise
+    return tuple(f"nats://{host}:{url.rpartition(':')[2]}" for url in server.urls)
 
 
 @contextmanager
@@ -207,5 +244,5 @@ def _remember(home: Path, url: str) -> None:
 
 
 def _host(host: str) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
+    shown = WILDCARDS.get(host, host)
     return f"[{shown}]" if ":" in shown else shown

@@ -41,14 +41,21 @@ def up(
     durability: Annotated[
         str, typer.Option(help="'always' syncs every write; 'interval=100ms' may lose that much to a power cut.")
     ] = "always",
-    session_s: Annotated[float, typer.Option(help="Life of a session's credential in seconds.")] = 3600.0,
+    advertise: Annotated[str, typer.Option(help="The host under which agents reach NATS, if not --host.")] = "",
+    session_s: Annotated[float, typer.Option(help="Life of a session's credential in seconds.")] = 43_200.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what the gateway does.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the bus: nats-server and gateway, until Ctrl-C."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
     config = Config(
-        home=sos_home(), host=host, http_port=port, nats_port=nats_port, durability=durability, session_s=session_s
+        home=sos_home(),
+        host=host,
+        http_port=port,
+        nats_port=nats_port,
+        durability=durability,
+        session_s=session_s,
+        advertise=advertise,
     )
     try:
         asyncio.run(_up(config, as_json=as_json))

@@ -24,8 +24,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     max_file_bytes: int | None = None
     """JetStream's disk; None for four fifths of what is free."""
-    session_s: float = 3_600.0
-    """A credential's life. A revocation does not wait for it; it bounds what a stolen one is worth unnoticed."""
+    session_s: float = 12 * 3_600.0
+    """A credential's life. A revocation does not wait for it; it bounds what a stolen one is worth unnoticed. Each
+    renewal is a fact of about 600 bytes in EVENTS, which is kept for ever: an hour would fill a small project's stream
+    within weeks."""
+    advertise: str = ""
+    """The host name that agents are given for NATS, where it is not the one that is listened on."""
     ack_wait_s: float = 10.0
     """How long a delivery may stay unacknowledged before it is given out again. The SDK says every third of it that it
     is still working, so this is only how soon the mail of an agent that died goes on, and how long its successor may

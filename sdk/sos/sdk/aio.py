@@ -209,19 +209,32 @@ class AsyncAgent:
         return await self._send(recipient(to), envelope, retry=id is not None)
 
     async def broadcast(
-        self, squad: str, text: str, *, data: dict[str, Any] | None = None, thread: str | None = None
+        self,
+        squad: str,
+        text: str,
+        *,
+        data: dict[str, Any] | None = None,
+        thread: str | None = None,
+        id: str | None = None,  # noqa: A002 - the envelope's own word
     ) -> Receipt:
         """Send to every member of a squad; the receipt's `members` says how many there are. Raises `UnknownSquad`."""
         await self.connect()
         self._need(Scope.BROADCAST)
         name = normalise(squad, "squad id")
         fact = await self._addresses.squad(self.project, name)
-        envelope = await self._envelope("message", text, data=data, thread=thread)
+        envelope = await self._envelope("message", text, data=data, thread=thread, id=id)
         subject = str(subjects.ToSquad(self.project, name, self.name))
-        receipt = await self._outbox.store(subject, envelope, name)
+        receipt = await self._outbox.store(subject, envelope, name, retry=id is not None)
         return msgspec.structs.replace(receipt, members=fact.members)
 
-    async def reply(self, message: Message, text: str, *, data: dict[str, Any] | None = None) -> Receipt:
+    async def reply(
+        self,
+        message: Message,
+        text: str,
+        *,
+        data: dict[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - the envelope's own word
+    ) -> Receipt:
         """Answer a message's sender, in its thread. If it asked for an ACK, this is one."""
         if message.hops >= MAX_HOPS:
             raise TooManyHops(limit=MAX_HOPS)
@@ -235,8 +248,9 @@ class AsyncAgent:
             ack_for=message.id if answers else None,
             ok=True if answers else None,
             hops=message.hops + 1,
+            id=id,
         )
-        return await self._send(recipient(message.sender), envelope)
+        return await self._send(recipient(message.sender), envelope, retry=id is not None)
 
     async def ack(self, message: Message, ok: bool = True, summary: str = "") -> Receipt:
         """Acknowledge a message to its sender: done (`ok`), or not. `ok=False` is an answer too."""

@@ -140,14 +140,27 @@ class Agent:
         return self._run(self._agent.send(to, text, data=data, ack=ack, thread=thread, id=id))
 
     def broadcast(
-        self, squad: str, text: str, *, data: dict[str, Any] | None = None, thread: str | None = None
+        self,
+        squad: str,
+        text: str,
+        *,
+        data: dict[str, Any] | None = None,
+        thread: str | None = None,
+        id: str | None = None,  # noqa: A002 - the envelope's own word
     ) -> Receipt:
         """Send to every member of a squad."""
-        return self._run(self._agent.broadcast(squad, text, data=data, thread=thread))
+        return self._run(self._agent.broadcast(squad, text, data=data, thread=thread, id=id))
 
-    def reply(self, message: Message, text: str, *, data: dict[str, Any] | None = None) -> Receipt:
+    def reply(
+        self,
+        message: Message,
+        text: str,
+        *,
+        data: dict[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - the envelope's own word
+    ) -> Receipt:
         """Answer a message's sender, in its thread."""
-        return self._run(self._agent.reply(message, text, data=data))
+        return self._run(self._agent.reply(message, text, data=data, id=id))
 
     def ack(self, message: Message, ok: bool = True, summary: str = "") -> Receipt:
         """Acknowledge a message to its sender: done, or not."""

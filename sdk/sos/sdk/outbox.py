@@ -31,8 +31,9 @@ PAUSE_S = 0.1
 """Between tries that failed at once, so that a server that is just coming up is not hammered."""
 
 _TOO_BIG = {10054}
-_FULL = {10023, 10047, 10077, 10110, 10167}
-"""JetStream err_codes: insufficient resources, maximum messages/bytes exceeded, store failed for want of room."""
+_FULL = {10002, 10023, 10028, 10047}
+_STORE_FAILED = 10077
+"""JetStream err_codes: insufficient resources; a store that failed, for a reason that stands in its description."""
 
 
 class PubAck(msgspec.Struct, frozen=True):
@@ -107,7 +108,8 @@ def _read(reply: Reply) -> PubAck | None:
         raise Internal(what=f"a publish: NATS answered {e}") from None
     if ack.error is None:
         return ack
-    if ack.error.err_code in _FULL:
+    full = ack.error.err_code == _STORE_FAILED and ack.error.description.startswith(("maximum ", "no space"))
+    if full or ack.error.err_code in _FULL:
         raise StorageExhausted(what="the project's message stream")
     if ack.error.err_code in _TOO_BIG:
         raise BadRequest(why="the message is larger than the project's stream takes")

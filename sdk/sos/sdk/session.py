@@ -26,6 +26,7 @@ RETRY_CAP_S = 5.0
 RENEW_AFTER = 0.7
 """A credential is renewed when this share of its life is over: the rest is for a gateway that is away."""
 MIN_CALL_S = 0.1
+ASK_ANEW_AFTER = 5
 LOOK_EVERY_S = 0.5
 """How long a connection that closed without telling anybody goes unnoticed."""
 _FINAL = {Kind.UNAUTHENTICATED, Kind.REFUSED, Kind.INVALID, Kind.NOT_FOUND}
@@ -127,7 +128,7 @@ class Session:
         tries = 0
         while True:
             try:
-                return await self._replace(self._valid() or await self._open(deadline))
+                return await self._replace(await self._usable(tries, deadline))
             except CredentialRejected:
                 self._credential = None
                 refusal: SosError = NatsUnreachable(servers=self._servers(), why="it refused the credential")
@@ -165,9 +166,18 @@ class Session:
         self._expires_at = asked_at + credential.lifetime_s
         return credential
 
-    def _valid(self) -> Credential | None:
-        """The credential, if it has not expired."""
-        return self._credential if monotonic() < self._expires_at else None
+    async def _usable(self, tries: int, deadline: float | None) -> Credential:
+        """The credential if it has not expired, else a new one. After a few tries in vain a new one too, if the gateway
+        is there: NATS may have moved, and only a new session knows where to."""
+        current = self._credential if monotonic() < self._expires_at else None
+        if current is not None and tries % ASK_ANEW_AFTER != ASK_ANEW_AFTER - 1:
+            return current
+        try:
+            return await self._open(deadline)
+        except GatewayUnreachable:
+            if current is None:
+                raise
+            return current
 
     def _ask(self, key: SessionKey) -> OpenSession:
         stamp = self.opened.session if hasattr(self, "opened") else self._request.session

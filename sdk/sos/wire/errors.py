@@ -293,6 +293,19 @@ class StorageExhausted(
 
 
 @dataclass(eq=False)
+class LimitReached(
+    SosError,
+    kind=Kind.EXHAUSTED,
+    says="The {what} are {limit}, and no more are allowed.",
+    cure="Revoke one that is not needed, or choose a larger tier; nothing was changed.",
+):
+    """A project's tier is used up."""
+
+    what: str
+    limit: int
+
+
+@dataclass(eq=False)
 class GatewayUnreachable(
     SosError,
     kind=Kind.UNREACHABLE,

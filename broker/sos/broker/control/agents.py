@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 
 from sos.broker.control.journal import Journal
 from sos.broker.control.projects import Projects
+from sos.broker.control.tenant import Tenant
 from sos.broker.control.tokens import Principal
 from sos.broker.domain import agents
 from sos.broker.domain.agents import Agent
+from sos.broker.nats.tiers import TIERS
 from sos.wire import api
-from sos.wire.errors import Forbidden, MissingScope, UnknownToken
+from sos.wire.errors import Forbidden, LimitReached, MissingScope, UnknownToken
 from sos.wire.names import normalise
 from sos.wire.scopes import ALL, Scope
 from sos.wire.tokens import TokenKind, check, digest, make, tail
@@ -26,6 +28,7 @@ class Agents:
         """A new agent with an inbox and an address. Its token is in the answer and nowhere else."""
         tenant = await self._projects.administered(who, project, "mint agents")
         slug = tenant.slug
+        await self._check_room(tenant)
         name, token, at = normalise(ask.agent_name, "agent name"), make(TokenKind.AGENT), datetime.now(UTC)
         scopes = ALL if ask.scopes is None else tuple(s for s in Scope if s in ask.scopes)
         command = agents.MintAgent(
@@ -44,6 +47,12 @@ class Agents:
         )
         await tenant.settle_agent(name)
         return api.AgentMinted(project=slug, name=name, scopes=scopes, minted_at=at, raw_token=token)
+
+    async def _check_room(self, tenant: Tenant) -> None:
+        """Before the name is on record: an agent without an inbox would be one that nobody can reach."""
+        limit = TIERS[tenant.project.tier].consumers
+        if (await self._views.counts(tenant.slug)).agents >= limit:
+            raise LimitReached(what=f"agents of project {tenant.slug}", limit=limit)
 
     async def list(self, who: Principal, project: str) -> tuple[api.Agent, ...]:
         """The agents of a project, by name."""

@@ -27,6 +27,11 @@ class Bus:
         self.peers = Peers(registry.views, self.projects, self.agents, self.squads, accounts)
         self.sessions = Sessions(config, registry, urls, self.projects, self.agents, self.squads)
 
+    def why_not_well(self) -> str:
+        """What is wrong just now, in a sentence; empty if nothing is."""
+        failure = self.registry.failure
+        return " ".join(filter(None, (failure.detail if failure else "", self.projects.why_not_open())))
+
     async def behind(self) -> int:
         """Facts of the registry that the views do not hold yet."""
         return await self.registry.log.head() - (await self.registry.views.cursor(self.registry.key)).seq

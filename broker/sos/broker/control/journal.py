@@ -14,7 +14,7 @@ from sos.broker.domain import Event
 from sos.broker.errors import WrongLastSequence
 from sos.broker.log import Log
 from sos.broker.views import Views, catch_up
-from sos.wire.errors import Contended, SosError
+from sos.wire.errors import Contended, Internal, SosError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Journal:
         self.key = key
         self.log = log_
         self.views = views
+        self.failure: SosError | None = None
+        """Why the views do not follow just now; None if they do."""
         self._folding = asyncio.Lock()
 
     async def execute(self, subject: str, load: Load, decide: Decide, command: object) -> int:
@@ -79,6 +81,12 @@ class Journal:
                 await self.log.wait_beyond(seq, WATCH_S)
                 if await self.catch_up() > seq and moved is not None:
                     await moved()
+                self.failure = None
             except SosError as e:
+                self.failure = e
                 log.warning("cannot follow %s: %s", self.key, e)
+                await asyncio.sleep(RETRY_S)
+            except Exception as e:
+                self.failure = Internal(what=f"following {self.key} ({type(e).__name__})")
+                log.exception("cannot follow %s", self.key)
                 await asyncio.sleep(RETRY_S)

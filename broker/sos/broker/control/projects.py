@@ -99,8 +99,9 @@ class Projects:
         return len(self._tenants)
 
     def why_not_open(self) -> str:
-        """Which projects could not be opened and why; empty if all could."""
-        return " ".join(f"{slug}: {e.detail}" for slug, e in sorted(self._failed.items()))
+        """Which projects are not open or not followed, and why; empty if all are."""
+        following = {t.slug: t.journal.failure for t in self._tenants.values() if t.journal.failure is not None}
+        return " ".join(f"{slug}: {e.detail}" for slug, e in sorted((self._failed | following).items()))
 
     async def open_all(self) -> None:
         """Open every project that is not open yet. Lost facts are raised, for then nothing may be served; a project

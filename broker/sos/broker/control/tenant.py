@@ -25,6 +25,7 @@ from sos.broker.nats.keys import AccountKeys
 from sos.broker.nats.streams import events_stream, inbox_consumer, messages_stream
 from sos.broker.nats.tiers import TIERS
 from sos.broker.views import Views, check_not_behind, events_key
+from sos.wire.errors import NatsUnreachable, SosError
 from sos.wire.subjects import EVENTS, MESSAGES
 
 log = logging.getLogger(__name__)
@@ -88,11 +89,20 @@ class Tenant:
                 settled = address is not None and address.state == _ADDRESS[agent.state]
                 wanted = (await self._inbox(agent.name))["filter_subjects"]
                 if not settled or (agent.state != "revoked" and inboxes.get(agent.name) != wanted):
-                    await self.settle_agent(agent.name)
+                    await self._try_to_settle(agent.name)
 
         await asyncio.gather(*(one(agent) for agent in await self._views.agents(self.slug)))
         for squad in await self._views.squads(self.slug):
             await self.settle_squad(squad.squad)
+
+    async def _try_to_settle(self, name: str) -> None:
+        """One agent that cannot be settled keeps nobody else of the project from being served."""
+        try:
+            await self.settle_agent(name)
+        except NatsUnreachable:
+            raise
+        except SosError as e:
+            log.error("agent %s of %s has no inbox: %s", name, self.slug, e)  # noqa: TRY400 - no defect of ours
 
     async def _inbox(self, name: str) -> dict[str, Any]:
         squads = [squad for squad, _ in await self._views.memberships_of(self.slug, name)]

@@ -13,6 +13,20 @@ from sos.broker.errors import HomeInUse
 from sos.wire.home import private_dir
 
 
+class Held:
+    """The lock in hand."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.announce("not up yet")
+
+    def announce(self, url: str) -> None:
+        """Say where this process serves, for whoever comes second."""
+        holder = Holder(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), url)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, msgspec.json.encode(holder), 0)
+
+
 class Holder(msgspec.Struct, frozen=True):
     """Who holds a home; written into the lock file for whoever comes second."""
 
@@ -22,17 +36,14 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def hold(home: Path, url: str) -> Generator[Holder]:
+def hold(home: Path) -> Generator[Held]:
     """Hold `home` while inside. `HomeInUse` names the process that holds it already."""
     path = private_dir(home) / "lock"
     # Never unlinked: two processes would then hold two different files of one name.
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _lock(fd, home)
-        holder = Holder(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), url)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, msgspec.json.encode(holder), 0)
-        yield holder
+        yield Held(fd)
     finally:
         os.close(fd)
 
