@@ -90,6 +90,7 @@ class Session:
                 raise Stopped(what="the session")
             if self._line is not None and not self._line.closed.is_set():
                 return self._line
+            self._ready.clear()  # of a line that has just closed: else this would spin until the supervisor ran
             if not await _within(self._ready.wait(), deadline - monotonic()):
                 raise NatsUnreachable(servers=self.opened.nats_urls, why=f"no connection for {timeout_s:g} s")
 
