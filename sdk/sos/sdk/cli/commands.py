@@ -1,6 +1,7 @@
 """The commands of an agent: `sos agent`, `sos squad`. What needs nats-py is imported when a command runs."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,8 @@ squads.command("create")(create_squad)
 
 
 def acting[T](work: "Coroutine[Any, Any, T]") -> T:
-    """Run one command's work."""
+    """Run one command's work. What it has to say it says itself: the SDK's log would only be noise between its lines."""
+    logging.getLogger("sos").addHandler(logging.NullHandler())
     return asyncio.run(work)
 
 

@@ -14,6 +14,7 @@ import msgspec
 from sos.sdk.gateway import Gateway
 from sos.wire import api
 from sos.wire.errors import GatewayUnreachable
+from sos.wire.tokens import redact
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -61,14 +62,16 @@ async def throw_away_bus() -> AsyncGenerator[DemoBus]:
     before = os.environ.get("SOS_HOME")
     with tempfile.TemporaryDirectory(prefix="sos-demo-") as home:
         os.environ["SOS_HOME"] = home
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "sos.broker", "up", "--port", "0", "--nats-port", "0", "--json"),
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"SOS_HOME": home},
-        )
+        with (Path(home) / "gateway.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "sos.broker", "up", "--port", "0", "--nats-port", "0", "--json"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"SOS_HOME": home},
+            )
         try:
-            yield DemoBus(await _announced(process))
+            yield DemoBus(await _announced(process, Path(home) / "gateway.log"))
         finally:
             await _end(process)
             if before is None:
@@ -77,14 +80,20 @@ async def throw_away_bus() -> AsyncGenerator[DemoBus]:
                 os.environ["SOS_HOME"] = before
 
 
-async def _announced(process: asyncio.subprocess.Process) -> Up:
+async def _announced(process: asyncio.subprocess.Process, log: Path) -> Up:
     if process.stdout is None:
         raise RuntimeError("the process was started without a pipe")
     try:
         line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
         return msgspec.json.decode(line, type=Up)
     except (TimeoutError, msgspec.MsgspecError):
-        raise GatewayUnreachable(url="the demo's own bus", why="it did not start; its reason stands above") from None
+        raise GatewayUnreachable(url="the demo's own bus", why=_reason(log)) from None
+
+
+def _reason(log: Path) -> str:
+    """The last line of the gateway's log, redacted: it is deleted with its home."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return redact(lines[-1]) if lines else f"it did not start within {START_TIMEOUT_S:g} s"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
