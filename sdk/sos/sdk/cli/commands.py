@@ -37,7 +37,7 @@ squads.command("create")(create_squad)
 
 
 def acting[T](work: "Coroutine[Any, Any, T]") -> T:
-    """Run one command's work. What it has to say it says itself: the SDK's log would only be noise between its lines."""
+    """Run one command's work. It says itself what it has to say; the SDK's log would be noise between its lines."""
     logging.getLogger("sos").addHandler(logging.NullHandler())
     return asyncio.run(work)
 
