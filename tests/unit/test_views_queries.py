@@ -21,7 +21,6 @@ from sos.broker.views import (
     Cursor,
     NewerDatabase,
     Views,
-    ViewsBehind,
     check_not_behind,
     events_key,
     open_views,
@@ -130,21 +129,6 @@ async def test_what_is_not_there_is_none_at_sequence_zero(views: Views):
     assert await views.agent_by_token("x") is None
     assert await views.project_by_tenant_token("x") is None
     assert await views.cursor("EVENTS/x") == Cursor(0, "")
-
-
-async def test_waiting_for_a_sequence_ends_when_it_is_folded_in(views: Views):
-    waiting = asyncio.create_task(views.wait_for(ACME, len(PROJECT_FACTS) + 1, timeout_s=10))
-    await views.wait_for(ACME, len(PROJECT_FACTS), timeout_s=10)
-    assert not waiting.done()
-    more = [*PROJECT_FACTS, squads.SquadLeft(**RED, agent="bob")]
-    await views.apply(ACME, "acme", recorded(more))
-    await waiting
-    assert await views.memberships_of("acme", "bob") == []
-
-
-async def test_waiting_too_long_says_that_the_write_is_stored(views: Views):
-    with pytest.raises(ViewsBehind, match="stored"):
-        await views.wait_for(ACME, 99, timeout_s=0.02)
 
 
 async def test_a_reader_does_not_wait_for_a_writer(views: Views):

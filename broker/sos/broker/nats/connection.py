@@ -200,7 +200,7 @@ class Connection(JetStream):
     def _checked(self, subject: str, answer: Received | SosError) -> Received:
         if isinstance(answer, SosError):
             raise answer
-        if answer.status == "503" and not answer.body:
+        if answer.status == "503" and not answer.body and "Nats-Sequence" not in answer.headers:
             raise self.unreachable(f"nothing listens on {subject}")
         return answer
 

@@ -1,6 +1,6 @@
 """SQLite projections of the streams, and their queries."""
 
-from sos.broker.views.errors import NewerDatabase, ViewsBehind
+from sos.broker.views.errors import NewerDatabase
 from sos.broker.views.projector import Cursor
 from sos.broker.views.refold import REGISTRY_KEY, catch_up, check_not_behind, events_key, project_of, refold
 from sos.broker.views.views import Counts, Views, open_views
@@ -11,7 +11,6 @@ __all__ = [
     "Cursor",
     "NewerDatabase",
     "Views",
-    "ViewsBehind",
     "catch_up",
     "check_not_behind",
     "events_key",

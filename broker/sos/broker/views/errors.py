@@ -17,17 +17,3 @@ class NewerDatabase(
     path: str
     found: int
     known: int
-
-
-@dataclass(eq=False)
-class ViewsBehind(
-    SosError,
-    kind=Kind.UNREACHABLE,
-    says="The views did not reach sequence {seq} of {stream} within {timeout_s} s; what was asked for is stored.",
-    cure="Read again in a moment; do not send the command a second time.",
-):
-    """Read-your-writes ran out of time. The write itself has happened."""
-
-    stream: str
-    seq: int
-    timeout_s: float

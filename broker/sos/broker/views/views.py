@@ -22,7 +22,6 @@ from sos.broker.domain.sessions import Session
 from sos.broker.domain.squads import Squad
 from sos.broker.log import Recorded
 from sos.broker.views import rows
-from sos.broker.views.errors import ViewsBehind
 from sos.broker.views.nouns import Tables
 from sos.broker.views.projector import Cursor, fold, read_cursor
 from sos.broker.views.sql import load_migrations, load_queries, migrate
@@ -50,19 +49,13 @@ class Views:
         self._written = Tables(writer, queries)
         self._read = Tables(reader, queries)
         self._writing = asyncio.Lock()
-        self._moved = asyncio.Event()
 
     # ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def apply(self, stream_key: str, project: str | None, records: Sequence[Recorded]) -> None:
         """Fold facts of one stream in, all or none. `project` is the slug for an EVENTS stream, None for REGISTRY."""
         async with self._writing:
-            try:
-                await fold(self._db, self._written, stream_key, project, records)
-            finally:
-                # Also after a cancellation: it may have come when the commit was already under way.
-                self._moved.set()
-                self._moved = asyncio.Event()
+            await fold(self._db, self._written, stream_key, project, records)
 
     async def cursor(self, stream_key: str) -> Cursor:
         """How far a stream is folded in; sequence 0 if nothing of it is."""
@@ -71,21 +64,6 @@ class Views:
     async def cursors(self) -> dict[str, Cursor]:
         """How far every stream is folded in."""
         return {row["stream"]: Cursor(row["seq"], row["hash"]) for row in await self._read.all("cursors")}
-
-    async def wait_for(self, stream_key: str, seq: int, timeout_s: float) -> None:
-        """Return when `seq` of the stream is folded in (read your writes); `ViewsBehind` after `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._reach(stream_key, seq)
-        except TimeoutError:
-            raise ViewsBehind(stream=stream_key, seq=seq, timeout_s=timeout_s) from None
-
-    async def _reach(self, stream_key: str, seq: int) -> None:
-        while True:
-            moved = self._moved  # taken before the cursor is read: a commit in between is not missed
-            if (await self.cursor(stream_key)).seq >= seq:
-                return
-            await moved.wait()
 
     # ── queries ──────────────────────────────────────────────────────────────────────────────────────────────────
 
