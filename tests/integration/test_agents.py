@@ -310,3 +310,12 @@ async def test_an_async_handler_of_the_blocking_agent_is_told_to_use_the_async_o
     await alice.send("bob", "hello")
     await eventually(lambda: len(told) == 1, "nothing was said")
     await asyncio.to_thread(agent.stop)
+
+
+async def test_sends_at_once_on_an_agent_that_is_not_connected_open_one_session(project: Project):
+    await project.mint("bob")
+    alice = await project.agent("alice")
+    receipts = await asyncio.gather(*(alice.send("bob", str(i)) for i in range(10)))
+    assert sorted(r.seq for r in receipts) == list(range(1, 11))
+    (me,) = [p for p in await alice.peers() if p.name == "alice"]
+    assert len(me.sessions) == 1

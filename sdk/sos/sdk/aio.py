@@ -87,7 +87,7 @@ class AsyncAgent:
         self._seen: Seen | None = None
         self._inbox: Inbox | None = None
         self._dispatcher: Dispatcher | None = None
-        self._reading = asyncio.Lock()
+        self._connecting, self._reading = asyncio.Lock(), asyncio.Lock()
         self._memberships: dict[str, api.Membership] = {}
         self._state: State = "new"
         self._outbox = Outbox(self._live)
@@ -105,15 +105,20 @@ class AsyncAgent:
     async def connect(self) -> Self:
         """Open the session, without reading the inbox. Raises what the gateway refused with, `GatewayUnreachable`, or
         `NatsUnreachable` after `connect_timeout_s`."""
-        if self._session is not None:
-            return self
+        async with self._connecting:
+            if self._session is None:
+                await self._connect()
+        return self
+
+    async def _connect(self) -> None:
+        if self._state == "stopped":
+            raise Stopped(what="this agent")
         self._ask = msgspec.structs.replace(self._ask, install=identity.install_id())
         session = Session(self._gateway, self._ask, self._on_line, self._connect_timeout_s)
         self._session = await session.__aenter__()
         self._remember(session.opened.memberships)
         self._seen = Seen(agent_home(self.project, self.name, sos_home()))
         self._state = "connected"
-        return self
 
     async def start(self) -> Self:
         """Connect and, where there is a handler, read the inbox until `stop`."""

@@ -4,6 +4,7 @@
 something seen with nats-py 2.16; where a later version cures it, the override can go.
 """
 
+from asyncio import InvalidStateError
 from typing import Any
 
 
@@ -30,6 +31,15 @@ class Sturdy:
             await parent._process_msg(sid, subject, reply, data, headers)
         except UnicodeDecodeError:
             return
+
+    async def _process_pong(self) -> None:
+        """The pong of a ping whose flush was given up, as after a long silence of the server, is a pong all the same."""
+        client: Any = self
+        parent: Any = super()
+        try:
+            await parent._process_pong()
+        except InvalidStateError:
+            client._pings_outstanding = 0
 
     async def _read_loop(self) -> None:
         """When reading ends for whatever reason, the connection ends, rather than hang."""

@@ -45,7 +45,7 @@ class Agents:
         await self._registry.execute(
             agents.subject(slug, name), lambda: self._views.agent(slug, name), agents.decide, command
         )
-        await tenant.settle_agent(name)
+        await tenant.settle_minted(name)
         return api.AgentMinted(project=slug, name=name, scopes=scopes, minted_at=at, raw_token=token)
 
     async def _check_room(self, tenant: Tenant) -> None:

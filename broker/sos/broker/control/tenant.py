@@ -34,6 +34,8 @@ GATEWAY = "gateway"
 SETTLE_AT_ONCE = 16
 """Addresses and inboxes settled at a time when a project is opened."""
 
+SETTLE_AGAIN_S = 0.5
+
 _ADDRESS: dict[AgentState, AddressState] = {"active": "open", "disabled": "suspended", "revoked": "closed"}
 
 
@@ -51,6 +53,7 @@ class Tenant:
         self._views = journal.views
         self._config = config
         self._settling = asyncio.Lock()
+        self._owed: set[asyncio.Task[None]] = set()
 
     async def messages_head(self) -> int:
         """The last sequence of MESSAGES, as its leader knows it."""
@@ -68,6 +71,32 @@ class Tenant:
             if agent.state != "revoked":
                 await self.connection.open_inbox(await self._inbox(name))
             await self._set_address("agent", name, _ADDRESS[agent.state])
+
+    async def settle_minted(self, name: str) -> None:
+        """As `settle_agent`; if NATS goes away meanwhile it is made up for as soon as NATS is back. The agent is on
+        record and its token is in no other answer, so the mint itself must not fail any more."""
+        try:
+            await self.settle_agent(name)
+        except NatsUnreachable as e:
+            log.warning("agent %s of %s gets its inbox when NATS is back: %s", name, self.slug, e)
+            task = asyncio.create_task(self._settle_until_done(name), name=f"settle {self.slug} {name}")
+            self._owed.add(task)
+            task.add_done_callback(self._owed.discard)
+
+    async def _settle_until_done(self, name: str) -> None:
+        while True:
+            await asyncio.sleep(SETTLE_AGAIN_S)
+            try:
+                return await self.settle_agent(name)
+            except NatsUnreachable:
+                continue
+
+    async def close(self) -> None:
+        """End what is still owed; the next start of the gateway settles it."""
+        owed = list(self._owed)
+        for task in owed:
+            task.cancel()
+        await asyncio.gather(*owed, return_exceptions=True)
 
     async def settle_squad(self, squad: str, *agents: str) -> None:
         """The squad's address, and the inboxes of those who joined or left it."""
@@ -151,4 +180,7 @@ async def open_tenant(
         tenant = Tenant(project, keys, connection, journal, config)
         await tenant.settle_all()
         async with journal.followed():
-            yield tenant
+            try:
+                yield tenant
+            finally:
+                await tenant.close()
