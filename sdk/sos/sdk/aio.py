@@ -11,6 +11,7 @@ import msgspec
 
 from sos.sdk import identity
 from sos.sdk.addresses import Addresses
+from sos.sdk.calls import Calls, Memberships
 from sos.sdk.dispatch import MAX_DELIVER, Dispatcher, Handler
 from sos.sdk.gateway import Gateway
 from sos.sdk.inbox import Arrival, Counts, Inbox
@@ -23,14 +24,10 @@ from sos.wire import api, subjects
 from sos.wire.envelope import MAX_HOPS, AckClass, Envelope, Kind, now
 from sos.wire.errors import (
     BadRequest,
-    ErrorBody,
-    GatewayUnreachable,
     MissingScope,
     NatsUnreachable,
-    SosError,
     Stopped,
     TooManyHops,
-    from_wire,
 )
 from sos.wire.home import agent_home, sos_home
 from sos.wire.ids import is_uuid7, uuid7
@@ -43,9 +40,7 @@ CONNECT_TIMEOUT_S = 10.0
 """How long `start` tries: long enough for a gateway that starts beside the agent."""
 DRAIN_S = 10.0
 """How long `stop` waits for handlers that have begun."""
-API_TIMEOUT_S = 5.0
 INBOX_WAIT_S = 10.0
-REFRESH_TIMEOUT_S = 2.0
 MAX_INBOX = 500
 MAX_CONCURRENCY = 256
 
@@ -88,9 +83,10 @@ class AsyncAgent:
         self._inbox: Inbox | None = None
         self._dispatcher: Dispatcher | None = None
         self._connecting, self._reading = asyncio.Lock(), asyncio.Lock()
-        self._memberships: dict[str, api.Membership] = {}
         self._state: State = "new"
         self._outbox = Outbox(self._live)
+        self._calls = Calls(self._live, self._gateway.url)
+        self._memberships = Memberships(self._calls)
         self._addresses = Addresses(self._live, self._names)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +112,7 @@ class AsyncAgent:
         self._ask = msgspec.structs.replace(self._ask, install=identity.install_id())
         session = Session(self._gateway, self._ask, self._on_line, self._connect_timeout_s)
         self._session = await session.__aenter__()
-        self._remember(session.opened.memberships)
+        self._memberships.opened(session.opened)
         self._seen = Seen(agent_home(self.project, self.name, sos_home()))
         self._state = "connected"
 
@@ -222,7 +218,7 @@ class AsyncAgent:
         thread: str | None = None,
         id: str | None = None,  # noqa: A002 - the envelope's own word
     ) -> Receipt:
-        """Send to every member of a squad; the receipt's `members` says how many there are. Raises `UnknownSquad`."""
+        """Send to every other member of a squad; the receipt's `members` says how many. Raises `UnknownSquad`."""
         await self.connect()
         self._need(Scope.BROADCAST)
         name = normalise(squad, "squad id")
@@ -230,7 +226,8 @@ class AsyncAgent:
         envelope = await self._envelope("message", text, data=data, thread=thread, id=id)
         subject = str(subjects.ToSquad(self.project, name, self.name))
         receipt = await self._outbox.store(subject, envelope, name, retry=id is not None)
-        return msgspec.structs.replace(receipt, members=fact.members)
+        own = 1 if name in self._memberships else 0
+        return msgspec.structs.replace(receipt, members=max((fact.members or 0) - own, 0))
 
     async def reply(
         self,
@@ -315,38 +312,24 @@ class AsyncAgent:
         await self.connect()
         self._need(Scope.WORKSPACE_JOIN)
         ask = api.JoinSquad(squad=normalise(squad, "squad id"), summary=summary)
-        self._remember((await self._call("squad.join", ask, api.Joined)).memberships)
+        self._memberships.remember((await self._calls.call("squad.join", ask, api.Joined)).memberships)
 
     async def leave(self, squad: str) -> None:
         """Leave a squad: nothing more of it comes, not even what was broadcast before and is unread."""
         await self.connect()
         ask = api.LeaveSquad(squad=normalise(squad, "squad id"))
-        self._remember((await self._call("squad.leave", ask, api.Joined)).memberships)
+        self._memberships.remember((await self._calls.call("squad.leave", ask, api.Joined)).memberships)
 
     async def members(self, squad: str) -> tuple[api.Member, ...]:
         """Who is in a squad."""
         await self.connect()
         ask = api.ListMembers(squad=normalise(squad, "squad id"))
-        return (await self._call("squad.members", ask, api.Members)).members
+        return (await self._calls.call("squad.members", ask, api.Members)).members
 
     async def peers(self) -> tuple[api.Peer, ...]:
         """The agents of this project, and which of them are connected now."""
         await self.connect()
-        return (await self._call("peers", api.ListPeers(), api.Peers)).peers
-
-    async def _call[T](self, verb: str, ask: api.Request, answer: type[T], timeout_s: float = API_TIMEOUT_S) -> T:
-        """One request to the gateway over NATS; what it refuses with is raised here."""
-        line = await self._live().line(timeout_s)
-        subject = str(subjects.ApiCall(self.project, self.name, verb))
-        try:
-            reply = await line.request(subject, api.encode(ask), timeout_s=timeout_s)
-        except NatsUnreachable as e:
-            raise GatewayUnreachable(url=self._gateway.url, why=e.why) from None
-        if reply.status == "503":
-            raise GatewayUnreachable(url=self._gateway.url, why="no gateway serves this project")
-        if "Nats-Service-Error" in reply.headers:
-            raise from_wire(api.decode(reply.body, ErrorBody))
-        return api.decode(reply.body, answer)
+        return (await self._calls.call("peers", api.ListPeers(), api.Peers)).peers
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,28 +356,14 @@ class AsyncAgent:
 
     def _new_inbox(self, sink: Any, room: Any, *, once: bool = False) -> Inbox:
         ack_wait_s = self._live().opened.ack_wait_s
-        return Inbox(self.project, self.name, self._record(), ack_wait_s, self._membership, sink, room, once=once)
+        return Inbox(self.project, self.name, self._record(), ack_wait_s, self._memberships.of, sink, room, once=once)
 
     async def _on_line(self, new: Line, old: Line | None) -> None:  # noqa: ARG002 - the inbox knows the line it is on
-        self._remember(self._session.opened.memberships if self._session is not None else ())
+        if self._session is not None:
+            self._memberships.opened(self._session.opened)
         if self._inbox is not None:
             await self._inbox.move(new)
 
-    async def _membership(self, squad: str) -> api.Membership | None:
-        """This agent's membership. One that is not known here was made elsewhere: the gateway is asked, and if it is
-        away the message counts as due, for better an old broadcast than none."""
-        if squad not in self._memberships:
-            try:
-                found = await self._call("directory", api.ListDirectory(), api.Directory, REFRESH_TIMEOUT_S)
-                self._remember(found.memberships)
-            except SosError as e:
-                log.warning("squad memberships could not be looked up: %s", e)
-        return self._memberships.get(squad)
-
-    def _remember(self, memberships: tuple[api.Membership, ...]) -> None:
-        """Keep memberships; those of squads that were left too, for what is on its way."""
-        self._memberships |= {m.squad: m for m in memberships}
-
     async def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        found = await self._call("directory", api.ListDirectory(), api.Directory, REFRESH_TIMEOUT_S)
+        found = await self._calls.directory()
         return found.agents, found.squads

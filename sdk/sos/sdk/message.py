@@ -42,7 +42,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """NATS stored the message: proof of storage, not that anybody read it.
 
     `seq` is its sequence in the project's stream. `to` is an agent or, with `members` set, a squad with that many
-    members when it was last looked up. `suspended` says that the recipient is disabled: the mail is kept for it.
+    other members when it was last looked up. `suspended` says that the recipient is disabled: the mail is kept for it.
     """
 
     id: str

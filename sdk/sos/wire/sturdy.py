@@ -33,7 +33,7 @@ class Sturdy:
             return
 
     async def _process_pong(self) -> None:
-        """The pong of a ping whose flush was given up, as after a long silence of the server, is a pong all the same."""
+        """The pong of a ping whose flush was given up, after a long silence of the server, is a pong all the same."""
         client: Any = self
         parent: Any = super()
         try:

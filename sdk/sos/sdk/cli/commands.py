@@ -223,9 +223,10 @@ def broadcast(
     if as_json:
         show_json(receipt)
     elif receipt.members:
-        text(f"stored for {receipt.members} members of {receipt.to} as message {receipt.id}")
+        them = "1 other member" if receipt.members == 1 else f"{receipt.members} other members"
+        text(f"stored for {them} of {receipt.to} as message {receipt.id}")
     else:
-        text(f"stored, but nobody is in {receipt.to}: no inbox gets it")
+        text(f"stored, but nobody else is in {receipt.to}: no inbox gets it")
 
 
 def _data(text_: str) -> dict[str, Any] | None:
