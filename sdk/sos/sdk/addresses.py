@@ -1,5 +1,6 @@
 """Whether an address exists, asked of NATS itself: an address exists if and only if its last fact says so."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -14,6 +15,8 @@ from sos.wire.names import closest
 CACHE_S = 30.0
 """How long a found address is believed. What was not found is asked again each time."""
 MAX_CACHED = 10_000
+PAUSE_S = 0.1
+"""Between tries that failed at once, as on a connection that has just closed."""
 LOOKUP_TIMEOUT_S = 10.0
 """With a reconnect in it; without one a look-up takes half a millisecond."""
 
@@ -66,6 +69,7 @@ class Addresses:
             except NatsUnreachable:
                 if monotonic() >= deadline:
                     raise
+                await asyncio.sleep(PAUSE_S)
                 continue
             break
         if reply.status == "404":

@@ -12,6 +12,7 @@ from time import monotonic
 
 import msgspec
 
+from sos.sdk.lasting import lasting
 from sos.sdk.link import Arrived, Line
 from sos.sdk.message import Message
 from sos.sdk.order import Cursor, Order
@@ -78,6 +79,7 @@ class Inbox:
         self._order = Order[Arrival](None if once else seen.cursor, ack_wait_s)
         self._inflight: dict[tuple[str, str], Arrival] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._extend_at = monotonic() + ack_wait_s / 3
         self._stopping = False
         self.pull = Pull(name, self._pull_room, self._take, once=once)
         self.counts = Counts()
@@ -85,7 +87,7 @@ class Inbox:
     async def move(self, line: Line) -> None:
         """Read from `line` from now on."""
         if self._ticker is None:
-            self._ticker = asyncio.create_task(self._tick(), name="sos-inbox")
+            self._ticker = asyncio.create_task(lasting(self._tick, "keeping the inbox"), name="sos-inbox")
         self._order.new_connection(monotonic())
         await self.pull.move(line)
 
@@ -211,17 +213,15 @@ class Inbox:
 
     async def _tick(self) -> None:
         """Keep what is in flight ours, and end holds that took too long."""
-        extend_at = monotonic() + self._ack_wait_s / 3
-        while True:
-            await asyncio.sleep(min(self._ack_wait_s / 3, 1.0))
-            now = monotonic()
-            if now >= extend_at:
-                extend_at = now + self._ack_wait_s / 3
-                for arrival in list(self._inflight.values()):
-                    await self._settle(arrival.reply, b"+WPI")
-            if self.pull.line is not None:
-                await self._give(self._order.due(now))
-            self.pull.wake()  # a pause for what is missing may be over
+        await asyncio.sleep(min(self._ack_wait_s / 3, 1.0))
+        now = monotonic()
+        if now >= self._extend_at:
+            self._extend_at = now + self._ack_wait_s / 3
+            for arrival in list(self._inflight.values()):
+                await self._settle(arrival.reply, b"+WPI")
+        if self.pull.line is not None:
+            await self._give(self._order.due(now))
+        self.pull.wake()  # a pause for what is missing may be over
 
 
 def _cursor(delivery: subjects.Delivery) -> Cursor:

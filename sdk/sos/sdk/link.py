@@ -112,6 +112,7 @@ class Line:
         except nats.errors.MaxPayloadError as e:
             raise self._gone("the server's payload limit is lower than the bus's") from e
         except nats.errors.Error as e:
+            await self.look()
             raise self._gone(str(e)) from None
         finally:
             self._waiting.pop(token, None)

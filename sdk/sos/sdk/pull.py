@@ -14,6 +14,7 @@ from time import monotonic
 
 import msgspec
 
+from sos.sdk.lasting import lasting
 from sos.sdk.link import Arrived, Line, Tap
 from sos.wire import subjects
 from sos.wire.errors import BadSubject, NatsUnreachable
@@ -76,7 +77,7 @@ class Pull:
             return  # this line is gone already: the session makes another and moves us there
         self._heard_at, self._heard = monotonic(), False
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(), name="sos-pull")
+            self._asking = asyncio.create_task(lasting(self._ask, "asking for messages"), name="sos-pull")
         self.wake()
 
     async def stop(self) -> None:
@@ -97,14 +98,13 @@ class Pull:
             await tap.drain()
 
     async def _ask(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), CHECK_EVERY_S if self._heard else FIRST_HEARTBEAT_S)
-            self._wake.clear()
-            self._give_up_orphans()
-            batch = self._wanted()
-            if batch > 0 and self.line is not None:
-                await self._request(self.line, batch)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), CHECK_EVERY_S if self._heard else FIRST_HEARTBEAT_S)
+        self._wake.clear()
+        self._give_up_orphans()
+        batch = self._wanted()
+        if batch > 0 and self.line is not None:
+            await self._request(self.line, batch)
 
     def _wanted(self) -> int:
         """How much to ask for: all the room that was not asked for yet, once that is half of it."""

@@ -14,6 +14,7 @@ import msgspec
 
 from sos.sdk.credential import Credential, SessionKey
 from sos.sdk.gateway import CALL_TIMEOUT_S, Gateway
+from sos.sdk.lasting import lasting
 from sos.sdk.link import CredentialRejected, Line, connect
 from sos.wire.api import OpenSession, SessionOpened
 from sos.wire.errors import GatewayUnreachable, Kind, NatsUnreachable, SosError, Stopped
@@ -88,29 +89,34 @@ class Session:
                 raise self.failure
             if self.ended.is_set():
                 raise Stopped(what="the session")
-            if self._line is not None and not self._line.closed.is_set():
-                return self._line
+            if self._line is not None:
+                await self._line.look()
+                if not self._line.closed.is_set():
+                    return self._line
             self._ready.clear()  # of a line that has just closed: else this would spin until the supervisor ran
             if not await _within(self._ready.wait(), deadline - monotonic()):
                 raise NatsUnreachable(servers=self.opened.nats_urls, why=f"no connection for {timeout_s:g} s")
 
     async def _supervise(self) -> None:
         try:
-            while True:
-                if self._line is None or await _within(self._line.closed.wait(), self._next_look_s()):
-                    self._ready.clear()
-                    self.reconnects += 1
-                    await self._connect(deadline=None)
-                elif monotonic() >= self._renew_at:
-                    await self._renew()
-                else:
-                    await self._line.look()
+            await lasting(self._keep, "keeping the connection", unless=SosError)
         except SosError as e:
             self.failure = e
             log.warning("session ended: %s", e)
         finally:
             self._ready.set()  # wake those who wait for a line: there will be none
             self.ended.set()
+
+    async def _keep(self) -> None:
+        """Wait until something has to be done about the connection, and do it. Raises what is final."""
+        if self._line is None or await _within(self._line.closed.wait(), self._next_look_s()):
+            self._ready.clear()
+            self.reconnects += 1
+            await self._connect(deadline=None)
+        elif monotonic() >= self._renew_at:
+            await self._renew()
+        else:
+            await self._line.look()
 
     def _next_look_s(self) -> float:
         return min(self._renew_at - monotonic(), LOOK_EVERY_S)
@@ -119,7 +125,9 @@ class Session:
         """Change to a new credential while the old connection still serves; try again soon if that cannot be now."""
         try:
             await self._replace(await self._open(deadline=None))
-        except (GatewayUnreachable, NatsUnreachable, CredentialRejected) as e:
+        except (SosError, CredentialRejected) as e:
+            if isinstance(e, SosError) and e.kind in _FINAL:
+                raise
             self._renew_at = monotonic() + random.uniform(RETRY_BASE_S, RETRY_CAP_S)  # noqa: S311 - jitter
             log.warning("credential not renewed yet: %s", e)
 
