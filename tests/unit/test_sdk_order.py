@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sos.sdk.order import Cursor, Order
+from sos.sdk.order import MAX_HOLDS, Cursor, Order
 
 WAIT_S = 30.0
 DUE = WAIT_S + 0.5
@@ -284,6 +284,17 @@ def test_a_consumer_that_went_back_is_followed_and_nothing_is_held():
     assert list(order.passed(Cursor(91, 91), again=False, now=0.0)) == []
     assert (order.holding, order.last.consumer_seq) == (False, 91)
     assert list(order.arrived("m", Cursor(92, 92), False, 0.0)) == ["m"]
+
+
+def test_connections_that_are_lost_one_after_the_other_do_not_hold_mail_for_ever():
+    order = after_losing(1)
+    now, gone_on = 0.0, list[str]()
+    while not gone_on and now < 100 * order.hold_s:
+        now += order.hold_s / 2  # each connection is lost before its hold ends
+        gone_on += order.due(now)
+        order.new_connection(now)
+    assert gone_on == ["m7"]
+    assert now <= MAX_HOLDS * order.hold_s
 
 
 def test_flush_gives_everything_held_in_order():

@@ -88,8 +88,8 @@ class Inbox:
         """Read from `line` from now on."""
         if self._ticker is None:
             self._ticker = asyncio.create_task(lasting(self._tick, "keeping the inbox"), name="sos-inbox")
-        self._order.new_connection(monotonic())
-        await self.pull.move(line)
+        if not await self.pull.move(line):
+            self._order.new_connection(monotonic())
 
     async def stop(self) -> None:
         """Take nothing more, and hand back at once whatever still arrives. What the sink has stays its own."""

@@ -205,12 +205,14 @@ class Tap:
     def __init__(self, sub: Subscription) -> None:
         self._sub = sub
 
-    async def drain(self) -> None:
-        """Unsubscribe, and return when everything that the server had sent before was handled."""
+    async def drain(self) -> bool:
+        """Unsubscribe, and return when everything that the server had sent before was handled; False if the connection
+        is gone, and what was in flight with it."""
         try:
             await asyncio.wait_for(self._sub.drain(), FLUSH_TIMEOUT_S)
         except (nats.errors.Error, TimeoutError):
-            return  # the connection is gone, and the subscription with it: what was in flight is redelivered
+            return False
+        return True
 
 
 async def connect(credential: Credential, name: str) -> Line:

@@ -23,6 +23,10 @@ ARRIVE_S = 5.0
 """Beyond that, for the redeliveries to be asked for and to arrive. Only met where no newer mail ends the hold."""
 
 
+MAX_HOLDS = 4
+"""Connections that are lost one after the other extend a hold no further than this many times its length."""
+
+
 class _Held[T](NamedTuple):
     stream_seq: int
     item: T
@@ -52,7 +56,7 @@ class Order[T]:
         self._base = 0
         self._waited = False
         self._quiet_until = 0.0
-        self._deadline = 0.0
+        self._deadline = self._last_deadline = 0.0
         self._held: list[_Held[T]] = []
 
     @property
@@ -72,10 +76,11 @@ class Order[T]:
         return 1 if self._boundary and self._known else None
 
     def new_connection(self, now: float) -> None:
-        """The next delivery is the first of a new connection. A hold begins anew: meanwhile nothing could arrive."""
+        """The next delivery is the first of a new connection, after one that was lost. A hold begins anew, for
+        meanwhile nothing could arrive; but it ends at the latest `MAX_HOLDS` times `hold_s` after the first gap."""
         self._boundary = True
         if self._missing:
-            self._waited, self._quiet_until, self._deadline = False, now, now + self.hold_s
+            self._begin(now)
 
     def passed(self, at: Cursor, again: bool, now: float) -> Sequence[T]:
         """A delivery that goes to nobody (a duplicate, an own broadcast…), but counts. What may go on now, in order."""
@@ -104,12 +109,17 @@ class Order[T]:
         gap = at.consumer_seq - self.last.consumer_seq - 1
         if self._boundary and self._known and gap > 0:
             self._base = self._base if self._missing else self.last.stream_seq
-            self._missing, self._waited = self._missing + gap, False
-            self._quiet_until, self._deadline = now, now + self.hold_s
+            self._last_deadline = self._last_deadline if self._missing else now + MAX_HOLDS * self.hold_s
+            self._missing += gap
+            self._begin(now)
         if self._missing and again and at.stream_seq > self._base:
             self._missing -= 1
         self._boundary, self._known = False, True
         self.last = Cursor(at.consumer_seq, max(at.stream_seq, self.last.stream_seq))
+
+    def _begin(self, now: float) -> None:
+        self._waited, self._quiet_until = False, now
+        self._deadline = min(now + self.hold_s, self._last_deadline)
 
     def _new_one_in_a_gap(self, now: float) -> None:
         """What is missing is not due yet: wait for it once. After that, it went to another session."""

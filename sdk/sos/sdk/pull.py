@@ -65,20 +65,21 @@ class Pull:
         """The line in use, None if it is closed or there never was one."""
         return self._line if self._line is not None and not self._line.closed.is_set() else None
 
-    async def move(self, line: Line) -> None:
+    async def move(self, line: Line) -> bool:
         """Pull on `line` from now on. What the server had sent to the line before is taken in first, so that the order
-        stands."""
-        await self._leave()
+        stands; False if that could not be, because that line was lost."""
+        complete = await self._leave()
         self._credit, self._open = 0, {}
         self._line = line
         try:
             self._tap = await line.subscribe(f"{line.inbox_prefix}.p.*", self._arrived)
         except NatsUnreachable:
-            return  # this line is gone already: the session makes another and moves us there
+            return False  # this line is gone already: the session makes another and moves us there
         self._heard_at, self._heard = monotonic(), False
         if self._asking is None:
             self._asking = asyncio.create_task(lasting(self._ask, "asking for messages"), name="sos-pull")
         self.wake()
+        return complete
 
     async def stop(self) -> None:
         """Ask for no more; returns when all that was on its way has been given to `on_delivery`."""
@@ -92,10 +93,10 @@ class Pull:
         """There may be more room now."""
         self._wake.set()
 
-    async def _leave(self) -> None:
+    async def _leave(self) -> bool:
+        """Whether everything that was sent to the line so far has arrived."""
         tap, self._tap = self._tap, None
-        if tap is not None and self.line is not None:
-            await tap.drain()
+        return tap is not None and self.line is not None and await tap.drain()
 
     async def _ask(self) -> None:
         with suppress(TimeoutError):
