@@ -12,9 +12,10 @@ FOREIGN_SEQ = 1
 
 
 async def pulled(mallory: Attacker) -> list[Heard]:
-    """All that the own consumer gives out now, without waiting for more."""
+    """All that the own consumer gives out within a moment. (Asked not to wait at all, it may not know yet of what has
+    just been stored.)"""
     got: list[Heard] = []
-    reply = await mallory.call(subjects.pull(mallory.name), b'{"batch": 50, "no_wait": true}')
+    reply = await mallory.call(subjects.pull(mallory.name), b'{"batch": 50, "expires": 300000000}')
     while not (answer := await mallory.take(reply)).headers.get("Status"):
         got.append(answer)
     return got
