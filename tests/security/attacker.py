@@ -164,6 +164,14 @@ class Attacker:
         """How many answers are there that nobody took."""
         return self._answers[reply].qsize()
 
+    def deliveries(self) -> list[Heard]:
+        """Every delivery of a consumer that is there and that nobody took, whichever request it came for."""
+        found: list[Heard] = []
+        for queue in self._answers.values():
+            waiting = [queue.get_nowait() for _ in range(queue.qsize())]
+            found += [heard for heard in waiting if heard.reply.startswith("$JS.ACK.")]
+        return found
+
     async def listen(self, subject: str) -> list[Heard]:
         """Subscribe; the list grows with what comes."""
         heard: list[Heard] = []

@@ -6,19 +6,20 @@ from tests.security.conftest import Side
 
 from sos.wire import subjects
 
-VERDICTS = (b"-NAK", b'-NAK {"delay": 1}', b"+WPI", b"+NXT", b'+NXT {"batch": 5, "no_wait": true}')
+VERDICTS = (b"-NAK", b'-NAK {"delay": 1}', b"+WPI", b'+NXT {"batch": 5, "no_wait": true}')
+"""(A +NXT that waits would take what the tests store later.)"""
 FOREIGN_SEQ = 1
 """The message that boss sent to vera: the first of the stream."""
 
 
 async def pulled(mallory: Attacker) -> list[Heard]:
-    """All that the own consumer gives out within a moment. (Asked not to wait at all, it may not know yet of what has
-    just been stored.)"""
-    got: list[Heard] = []
+    """All deliveries so far, whatever asked for them, and all that the own consumer gives out within a moment. (Asked
+    not to wait at all, it may not know yet of what has just been stored.)"""
     reply = await mallory.call(subjects.pull(mallory.name), b'{"batch": 50, "expires": 300000000}')
+    got: list[Heard] = []
     while not (answer := await mallory.take(reply)).headers.get("Status"):
         got.append(answer)
-    return got
+    return got + mallory.deliveries()
 
 
 async def forge(mallory: Attacker, up_to: int) -> list[int]:
