@@ -14,6 +14,7 @@ from sos.broker.errors import MissingExtra, NothingThere, ServerFailed
 from sos.sdk.cli import JsonOption, app, fail, show_json, text
 from sos.wire.errors import SosError
 from sos.wire.home import sos_home
+from sos.wire.tokens import redact
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -47,7 +48,7 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Run the bus: nats-server and gateway, until Ctrl-C."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
+    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
     config = Config(
         home=sos_home(),
         host=host,
@@ -116,7 +117,7 @@ def _announce(bus: "Running", *, as_json: bool) -> None:
 @admin.command()
 def rebuild(as_json: JsonOption = False) -> None:
     """Delete the views and fold every stream again. The bus of this home must be down."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
+    _log_to_stderr(logging.WARNING)
     home = sos_home()
     try:
         if not (home / "nats").exists():
@@ -138,3 +139,17 @@ def _assembly() -> "ModuleType":
         return importlib.import_module("sos.broker.app")
     except ModuleNotFoundError as e:
         raise MissingExtra(module=e.name or "unknown") from None
+
+
+class RedactingFormatter(logging.Formatter):
+    """Whatever reaches the log, tracebacks and other libraries' words too: no token, seed or JWT stands in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, redacted as a whole."""
+        return redact(super().format(record))
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter(LOG_FORMAT))
+    logging.basicConfig(level=level, handlers=[handler])

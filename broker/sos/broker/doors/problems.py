@@ -1,6 +1,7 @@
 """How a refusal leaves by HTTP: problem+json (RFC 9457), and the one table from a kind of error to a status."""
 
 import logging
+import traceback
 
 import msgspec
 
@@ -54,5 +55,5 @@ def as_refusal(error: Exception, what: str) -> SosError:
     """The error to answer with. One that is not ours is a defect: it is logged here, redacted, and never sent."""
     if isinstance(error, SosError):
         return error
-    log.error("while handling %s: %s", what, redact(f"{type(error).__name__}: {error}"), exc_info=error)
+    log.error("while handling %s:\n%s", what, redact("".join(traceback.format_exception(error))))
     return Internal(what=what)
