@@ -76,7 +76,7 @@ async def test_a_broadcast_reaches_every_member_and_not_its_sender_and_not_who_j
     await late.start()
     await late.join("sales")
     await members[0].broadcast("sales", "second lead")
-    await eventually(lambda: "dan" in got and len(got["cat"]) == 2, "the second one did not come")
+    await eventually(lambda: "dan" in got and len(got["ben"]) == len(got["cat"]) == 2, "the second one did not come")
     assert got == {"ben": ["new lead", "second lead"], "cat": ["new lead", "second lead"], "dan": ["second lead"]}
 
 
