@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from sos.broker.app import Running, run
 from sos.broker.config import Config
 from sos.broker.control.tokens import Principal
+from sos.broker.nats.tiers import TIERS, Limits
 from sos.sdk import AsyncAgent
 from sos.wire import api
 
@@ -21,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 OPERATOR = Principal(None)
+ROOMY: dict[api.Tier, Limits] = {
+    **TIERS,
+    "starter": replace(TIERS["starter"], custom_agents=None, calls_per_s=1_000.0, calls_burst=10_000),
+}
+"""The smallest streams, and as many agents as a test wants."""
 WITHIN_S = 10.0
 _serial = itertools.count(1)
 
@@ -74,7 +81,7 @@ class Project:
 async def bus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """The bus."""
     home = tmp_path_factory.mktemp("bus")
-    async with run(Config(home=home, http_port=0, nats_port=0)) as running:
+    async with run(Config(home=home, http_port=0, nats_port=0, tiers=ROOMY)) as running:
         yield running
 
 

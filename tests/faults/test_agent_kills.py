@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import OPERATOR, Project, eventually
+from tests.conftest import OPERATOR, ROOMY, Project, eventually
 
 from sos.broker.app import Running, run
 from sos.broker.config import Config
@@ -63,7 +63,7 @@ async def _send_until(
 @pytest.fixture
 async def quick_bus(tmp_path: Path) -> AsyncIterator[Running]:
     """A bus that gives out again soon what a dead agent left: the successor waits for that."""
-    config = Config(home=tmp_path / "bus", http_port=0, nats_port=0, ack_wait_s=ACK_WAIT_S)
+    config = Config(home=tmp_path / "bus", http_port=0, nats_port=0, tiers=ROOMY, ack_wait_s=ACK_WAIT_S)
     async with run(config) as running:
         yield running
 

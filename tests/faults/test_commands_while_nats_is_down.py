@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import OPERATOR, eventually
+from tests.conftest import OPERATOR, ROOMY, eventually
 
 from sos.broker.app import Running, run
 from sos.broker.config import Config
@@ -20,7 +20,7 @@ from sos.wire.errors import NatsUnreachable
 @pytest.fixture
 async def own_bus(home: Path) -> AsyncIterator[Running]:
     """A bus whose server may be killed."""
-    async with run(Config(home=home / "bus", http_port=0, nats_port=0)) as running:
+    async with run(Config(home=home / "bus", http_port=0, nats_port=0, tiers=ROOMY)) as running:
         await running.bus.projects.create(OPERATOR, api.CreateProject(slug="acme", tier="starter"))
         yield running
 

@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.conftest import OPERATOR, Project, eventually
+from msgspec.structs import replace
+from tests.conftest import OPERATOR, ROOMY, Project, eventually
 
 from sos.broker.app import Running, rebuild, run
 from sos.broker.config import Config
@@ -20,7 +21,7 @@ from sos.wire.errors import BadRequest, LimitReached
 
 def config(home: Path) -> Config:
     """A gateway of the test's own."""
-    return Config(home=home, http_port=0, nats_port=0)
+    return Config(home=home, http_port=0, nats_port=0, tiers=ROOMY)
 
 
 async def _fill(bus: Running) -> Project:
@@ -132,14 +133,9 @@ async def test_an_agent_finds_a_bus_whose_nats_moved_to_another_port(home: Path)
         await ann.stop()
 
 
-async def test_a_project_takes_no_more_agents_than_it_has_inboxes_for(home: Path, monkeypatch: pytest.MonkeyPatch):
-    from sos.broker.nats import tiers
-    from sos.broker.nats.tiers import TIERS
-
-    small = {**TIERS, "starter": tiers.Limits(**{f: getattr(TIERS["starter"], f) for f in _FIELDS} | {"consumers": 2})}
-    monkeypatch.setattr("sos.broker.control.agents.TIERS", small)
-    monkeypatch.setattr("sos.broker.control.tenant.TIERS", small)
-    async with run(config(home)) as bus:
+async def test_a_project_takes_no_more_agents_than_it_has_inboxes_for(home: Path):
+    small = ROOMY | {"starter": replace(ROOMY["starter"], consumers=2)}
+    async with run(replace(config(home), tiers=small)) as bus:
         project = Project(bus, await bus.bus.projects.create(OPERATOR, api.CreateProject(slug="a", tier="starter")))
         await project.mint("one")
         await project.mint("two")
@@ -148,18 +144,15 @@ async def test_a_project_takes_no_more_agents_than_it_has_inboxes_for(home: Path
         assert [a.name for a in await bus.bus.agents.list(OPERATOR, "a")] == ["one", "two"]
 
 
-_FIELDS = ("connections", "subs", "streams", "consumers", "messages_max_bytes", "events_max_bytes")
-
-
 async def test_listening_on_all_addresses_needs_a_name_for_agents_to_dial(home: Path):
     with pytest.raises(BadRequest, match="--advertise"):
-        async with run(Config(home=home, host="0.0.0.0", http_port=0, nats_port=0)):  # noqa: S104 - that is the test
+        async with run(Config(home=home, host="0.0.0.0", http_port=0, nats_port=0, tiers=ROOMY)):  # noqa: S104 - that is the test
             pass
 
 
 async def test_a_durability_that_was_not_understood_serves_nothing(home: Path):
     with pytest.raises(UnsafeServer):
-        async with run(Config(home=home, http_port=0, nats_port=0, durability="never")):
+        async with run(Config(home=home, http_port=0, nats_port=0, tiers=ROOMY, durability="never")):
             pass
 
 

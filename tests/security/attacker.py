@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from sos.sdk.credential import SessionKey
 from sos.sdk.gateway import Gateway
 from sos.wire import subjects
-from sos.wire.api import OpenSession, SessionOpened
+from sos.wire.api import SessionOpened
 from sos.wire.envelope import Envelope, encode, now
 from sos.wire.ids import uuid7
 
@@ -238,7 +238,7 @@ def _heard(msg: _Msg) -> Heard:
 async def open_session(url: str, token: str, name: str = "") -> tuple[SessionKey, SessionOpened]:
     """A real credential, as the gateway gives it to whoever holds the token."""
     key = SessionKey()
-    ask = OpenSession(public_nkey=key.public, inbox_prefix=key.inbox_prefix, name=name)
+    ask = key.request(token, name=name)
     return key, await Gateway(url, token).call("POST", "/api/session", SessionOpened, ask)
 
 

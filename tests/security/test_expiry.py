@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from tests.conftest import OPERATOR, Project, eventually
+from tests.conftest import OPERATOR, ROOMY, Project, eventually
 from tests.security.attacker import LoginRefused, connected, open_session
 
 from sos.broker.app import Running, run
@@ -27,7 +27,7 @@ GRACE_S = 3.0
 @pytest.fixture(scope="module")
 async def short_lived(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     home = tmp_path_factory.mktemp("short")
-    async with run(Config(home=home, http_port=0, nats_port=0, session_s=SESSION_S)) as running:
+    async with run(Config(home=home, http_port=0, nats_port=0, tiers=ROOMY, session_s=SESSION_S)) as running:
         yield running
 
 

@@ -12,8 +12,9 @@ from socket import socket
 import msgspec
 
 from sos.broker.config import RANDOM, Config
-from sos.broker.control.bus import Bus, open_bus
+from sos.broker.control.bus import Bus, Parts, open_bus
 from sos.broker.control.journal import Journal
+from sos.broker.control.me import Versions
 from sos.broker.control.tokens import Doorkeeper, operator_token
 from sos.broker.domain.projects import ProjectCreated
 from sos.broker.doors.http import bind, make_app, serve_http
@@ -28,13 +29,11 @@ from sos.broker.nats.keys import Keyring, open_keyring
 from sos.broker.nats.lock import hold
 from sos.broker.nats.server import Server, serve
 from sos.broker.nats.streams import registry_stream
-from sos.broker.nats.tiers import TIERS
 from sos.broker.views import REGISTRY_KEY, check_not_behind, events_key, open_views, refold
 from sos.wire import api
 from sos.wire.errors import BadRequest, SosError
 from sos.wire.home import private_dir, write_secret
 from sos.wire.subjects import EVENTS, REGISTRY
-from sos.wire.tokens import digest
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +104,17 @@ async def run(config: Config) -> AsyncGenerator[Running]:
         views = await stack.enter_async_context(open_views(home / VIEWS_FILE))
         check_not_behind(REGISTRY_KEY, await views.cursor(REGISTRY_KEY), base.head.seq, base.head.hash)
         registry = Journal(REGISTRY_KEY, base.registry, views)
-        bus = await stack.enter_async_context(
-            open_bus(config, registry, base.accounts, lambda: _advertised(base.server, config), serve_project)
+        parts = Parts(
+            config=config,
+            registry=registry,
+            log=base.registry,
+            accounts=base.accounts,
+            keyring=base.keyring,
+            urls=lambda: _advertised(base.server, config),
+            versions=Versions(version("sos-bus"), lambda: base.facts.version),
         )
-        token = operator_token(home)
-        app = make_app(bus, Doorkeeper(views, digest(token)), lambda: _health(bus, base), version("sos-bus"))
+        bus = await stack.enter_async_context(open_bus(parts, serve_project))
+        app = make_app(bus, Doorkeeper(views, home), lambda: _health(bus, base), version("sos-bus"))
         await stack.enter_async_context(serve_http(app, listener))
         _remember(home, url)
         yield Running(
@@ -121,7 +126,7 @@ async def run(config: Config) -> AsyncGenerator[Running]:
             durability=config.durability,
             server=base.server,
             bus=bus,
-            operator_token=token,
+            operator_token=operator_token(home),
             lost=(base.system.lost, base.sos.lost),
         )
 
@@ -189,10 +194,12 @@ async def _base(config: Config) -> AsyncGenerator[_Base]:
 
 
 async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCreated, config: Config) -> Connection:
+    if not await base.accounts.recall_void(project.slug, project.project_id):
+        log.warning("the server has no account of %s; it is made again", project.slug)
     spec = AccountSpec(
         project=project.slug,
         project_id=project.project_id,
-        limits=TIERS[project.tier],
+        limits=config.tiers[project.tier],
         replicas=config.replicas,
     )
     user, jwt = gateway_user(await base.accounts.push(spec))

@@ -1,9 +1,13 @@
 """Everything about a gateway that may be chosen, with the reason for each default beside it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from sos.broker.nats.tiers import TIERS, Limits
+from sos.wire.api import Tier
 from sos.wire.home import sos_home
 
 DEFAULT_HTTP_PORT = 6070
@@ -34,3 +38,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How long a delivery may stay unacknowledged before it is given out again. The SDK says every third of it that it
     is still working, so this is only how soon the mail of an agent that died goes on, and how long its successor may
     have to hold newer mail back to keep the order."""
+    tiers: Mapping[Tier, Limits] = msgspec.field(default_factory=lambda: TIERS)
+    """The one table of what each tier may use: agents, account limits, calls a second."""
+    leak_policy: Literal["void", "rotate", "revoke"] = "void"
+    """What becomes of an agent whose token was found in a message. `void`: the token opens nothing any more, the agent
+    waits for a rotation. `rotate`: a new one lies in `<home>/rotated/` for the operator to hand over. `revoke`: the
+    agent is gone for good."""
+    sweep_s: float = 1.0
+    """How often it is looked for what time alone changes: ended graces, sessions that ran out."""
+    disk_watch_s: float = 15 * 60.0

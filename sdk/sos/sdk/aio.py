@@ -2,35 +2,36 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from sos.sdk import identity
+from sos.sdk import identity, surroundings
 from sos.sdk.addresses import Addresses
 from sos.sdk.calls import Calls, Memberships
 from sos.sdk.dispatch import MAX_DELIVER, Dispatcher, Handler
-from sos.sdk.gateway import Gateway
+from sos.sdk.gateway import check_url
 from sos.sdk.inbox import Arrival, Counts, Inbox
 from sos.sdk.link import Line
-from sos.sdk.message import Message, Receipt, State
+from sos.sdk.message import Message, State
 from sos.sdk.outbox import Outbox
 from sos.sdk.seen import Parked, Seen
-from sos.sdk.session import Session
-from sos.wire import api, subjects
-from sos.wire.envelope import MAX_HOPS, AckClass, Envelope, Kind, now
+from sos.sdk.sending import Sending
+from sos.sdk.session import Session, Who
+from sos.wire import api
 from sos.wire.errors import (
     BadRequest,
     MissingScope,
     NatsUnreachable,
+    SosError,
     Stopped,
-    TooManyHops,
 )
-from sos.wire.home import agent_home, sos_home
-from sos.wire.ids import is_uuid7, uuid7
+from sos.wire.home import agent_home
 from sos.wire.names import normalise, recipient
 from sos.wire.scopes import Scope
 
@@ -40,17 +41,20 @@ CONNECT_TIMEOUT_S = 10.0
 """How long `start` tries: long enough for a gateway that starts beside the agent."""
 DRAIN_S = 10.0
 """How long `stop` waits for handlers that have begun."""
+END_TIMEOUT_S = 1.0
+"""For telling the gateway that the run is over: milliseconds, and nobody waits for a gateway that is away."""
 INBOX_WAIT_S = 10.0
 MAX_INBOX = 500
 MAX_CONCURRENCY = 256
 
 
-class AsyncAgent:
+class AsyncAgent(Sending):
     """One agent: a durable name, one inbox.
 
     `token` may come from `SOS_TOKEN` or from the home of the saved agent `name`; `url` from `SOS_URL`, the home's
     context, or `http://127.0.0.1:6070`. `concurrency` handlers run at a time, one for each sender; a message whose
-    handler fails `max_deliver` times is parked. `client` and `model` say what acts under the name.
+    handler fails `max_deliver` times is parked. `client` and `model` say what acts under the name; where they are not
+    given, the environment does (`sos.sdk.surroundings`). `home` stands for `$SOS_HOME` where the record is kept.
     """
 
     def __init__(
@@ -65,16 +69,16 @@ class AsyncAgent:
         concurrency: int = 1,
         max_deliver: int = MAX_DELIVER,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        home: Path | None = None,
     ) -> None:
         if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise BadRequest(why=f"concurrency must be 1 to {MAX_CONCURRENCY}, not {concurrency}")
         if max_deliver < 1:
             raise BadRequest(why=f"max_deliver must be at least 1, not {max_deliver}")
         who = identity.find(token, name, project, url)
-        self._gateway = Gateway(who.url, who.token)
-        self._ask = api.OpenSession(  # the key and the reply prefix are made anew for each credential
-            public_nkey="", inbox_prefix="", name=who.name, client=client, model=model, install=""
-        )
+        self._url, self._holding = check_url(who.url), who.holding
+        self._who = Who(who.name, *surroundings.named(client, model, os.environ))
+        self._home = home
         self._concurrency, self._max_deliver = concurrency, max_deliver
         self._connect_timeout_s = connect_timeout_s
         self._handler: Handler | None = None
@@ -85,7 +89,7 @@ class AsyncAgent:
         self._connecting, self._reading = asyncio.Lock(), asyncio.Lock()
         self._state: State = "new"
         self._outbox = Outbox(self._live)
-        self._calls = Calls(self._live, self._gateway.url)
+        self._calls = Calls(self._live, self._url)
         self._memberships = Memberships(self._calls)
         self._addresses = Addresses(self._live, self._names)
 
@@ -109,11 +113,11 @@ class AsyncAgent:
     async def _connect(self) -> None:
         if self._state == "stopped":
             raise Stopped(what="this agent")
-        self._ask = msgspec.structs.replace(self._ask, install=identity.install_id())
-        session = Session(self._gateway, self._ask, self._on_line, self._connect_timeout_s)
+        self._who = msgspec.structs.replace(self._who, install=identity.install_id(self._home))
+        session = Session(self._url, self._holding, self._who, self._on_line, self._connect_timeout_s)
         self._session = await session.__aenter__()
         self._memberships.opened(session.opened)
-        self._seen = Seen(agent_home(self.project, self.name, sos_home()))
+        self._seen = Seen(agent_home(self.project, self.name, self._home))
         self._state = "connected"
 
     async def start(self) -> Self:
@@ -143,8 +147,9 @@ class AsyncAgent:
             await self._dispatcher.drain(drain_s)
             await self._inbox.close()
         if self._session is not None:
-            if (line := self._session.current) is not None:
+            if (line := self._session.current) is not None and self._state != "stopped":
                 await line.flush()
+                await self._tell_end()
             await self._session.close()
         if self._seen is not None:
             self._seen.close()
@@ -188,91 +193,6 @@ class AsyncAgent:
     def parked(self) -> list[Parked]:
         """Messages whose handler failed too often, kept in this agent's home."""
         return self._record().parked()
-
-    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def send(
-        self,
-        to: str,
-        text: str,
-        *,
-        data: dict[str, Any] | None = None,
-        ack: AckClass | None = None,
-        thread: str | None = None,
-        id: str | None = None,  # noqa: A002 - the envelope's own word
-    ) -> Receipt:
-        """Send to one agent, `kasra` or `agent:kasra`. Returns when NATS has stored it.
-
-        `ack` asks for an answer by class. To retry a send that raised `NotStored`, pass its `id` again. Raises
-        `UnknownRecipient` (nothing is sent), `MessageTooLarge`, `MissingScope`, `NotStored`, `StorageExhausted`.
-        """
-        envelope = await self._envelope("message", text, data=data, ack=ack, thread=thread, id=id)
-        return await self._send(recipient(to), envelope, retry=id is not None)
-
-    async def broadcast(
-        self,
-        squad: str,
-        text: str,
-        *,
-        data: dict[str, Any] | None = None,
-        thread: str | None = None,
-        id: str | None = None,  # noqa: A002 - the envelope's own word
-    ) -> Receipt:
-        """Send to every other member of a squad; the receipt's `members` says how many. Raises `UnknownSquad`."""
-        await self.connect()
-        self._need(Scope.BROADCAST)
-        name = normalise(squad, "squad id")
-        fact = await self._addresses.squad(self.project, name)
-        envelope = await self._envelope("message", text, data=data, thread=thread, id=id)
-        subject = str(subjects.ToSquad(self.project, name, self.name))
-        receipt = await self._outbox.store(subject, envelope, name, retry=id is not None)
-        own = 1 if name in self._memberships else 0
-        return msgspec.structs.replace(receipt, members=max((fact.members or 0) - own, 0))
-
-    async def reply(
-        self,
-        message: Message,
-        text: str,
-        *,
-        data: dict[str, Any] | None = None,
-        id: str | None = None,  # noqa: A002 - the envelope's own word
-    ) -> Receipt:
-        """Answer a message's sender, in its thread. If it asked for an ACK, this is one."""
-        if message.hops >= MAX_HOPS:
-            raise TooManyHops(limit=MAX_HOPS)
-        answers = message.ack is not None
-        envelope = await self._envelope(
-            "reply",
-            text,
-            data=data,
-            thread=message.thread or message.id,
-            reply_to=message.id,
-            ack_for=message.id if answers else None,
-            ok=True if answers else None,
-            hops=message.hops + 1,
-            id=id,
-        )
-        return await self._send(recipient(message.sender), envelope, retry=id is not None)
-
-    async def ack(self, message: Message, ok: bool = True, summary: str = "") -> Receipt:
-        """Acknowledge a message to its sender: done (`ok`), or not. `ok=False` is an answer too."""
-        envelope = await self._envelope(
-            "status", summary, thread=message.thread or message.id, reply_to=message.id, ack_for=message.id, ok=ok
-        )
-        return await self._send(recipient(message.sender), envelope)
-
-    async def _send(self, to: str, envelope: Envelope, *, retry: bool = False) -> Receipt:
-        self._need(Scope.SEND)
-        fact = await self._addresses.agent(self.project, to)
-        subject = str(subjects.ToAgent(self.project, to, self.name))
-        receipt = await self._outbox.store(subject, envelope, to, retry=retry)
-        return msgspec.structs.replace(receipt, suspended=fact.state == "suspended")
-
-    async def _envelope(self, kind: Kind, text: str, *, id: str | None = None, **fields: Any) -> Envelope:  # noqa: A002
-        if id is not None and not is_uuid7(id):
-            raise BadRequest(why="an id is a UUIDv7, as a receipt shows it")
-        await self.connect()
-        return Envelope(v=1, id=id or uuid7(), kind=kind, text=text, session=self.session, sent_at=now(), **fields)
 
     # ── reading without a handler ────────────────────────────────────────────────────────────────────────────────
 
@@ -331,6 +251,11 @@ class AsyncAgent:
         await self.connect()
         return (await self._calls.call("peers", api.ListPeers(), api.Peers)).peers
 
+    async def card(self, name: str) -> api.Card:
+        """What another agent of this project is and can do."""
+        await self.connect()
+        return await self._calls.call("agent.card", api.ShowCard(name=recipient(name)), api.Card)
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _live(self) -> Session:
@@ -349,6 +274,13 @@ class AsyncAgent:
         if self._seen is None:
             raise BadRequest(why="connect() comes first")
         return self._seen
+
+    async def _tell_end(self) -> None:
+        """Have the end of this run recorded. Unheard, the gateway notes it when the credential has run out."""
+        try:
+            await self._calls.call("session.end", api.EndSession(session=self.session), api.Ended, END_TIMEOUT_S)
+        except SosError as e:
+            log.info("the end of the session was not recorded: %s", e)
 
     def _need(self, scope: Scope) -> None:
         if scope not in self._live().opened.scopes:

@@ -1,13 +1,16 @@
 """A session's key and the JWT that the gateway signed for it. The private half never leaves this object."""
 
+import base64
 import secrets
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sos.wire import nkeys
-from sos.wire.api import SessionOpened
+from sos.wire.api import OpenSession, SessionOpened
+from sos.wire.sessions import proof_of
 from sos.wire.subjects import inbox_prefix
+from sos.wire.tokens import digest
 
 
 class SessionKey:
@@ -24,6 +27,22 @@ class SessionKey:
     def sign(self, nonce: bytes) -> bytes:
         """The Ed25519 signature of the server's nonce."""
         return self._private.sign(nonce)
+
+    def request(
+        self, token: str, *, name: str = "", client: str = "", model: str = "", install: str = "", session: str = ""
+    ) -> OpenSession:
+        """What opens a session with this key under `token`, proof included."""
+        signed = self._private.sign(proof_of(digest(token), self.public, self.inbox_prefix))
+        return OpenSession(
+            public_nkey=self.public,
+            inbox_prefix=self.inbox_prefix,
+            proof=base64.urlsafe_b64encode(signed).decode().rstrip("="),
+            name=name,
+            client=client,
+            model=model,
+            install=install,
+            session=session,
+        )
 
 
 class Credential:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from sos.sdk import contexts
+from sos.sdk.holding import Holding
 from sos.wire.errors import BadRequest, MissingToken, UnknownAgent
 from sos.wire.home import DEFAULT_URL, agent_home, private_dir, sos_home, write_secret
 from sos.wire.names import closest, normalise, recipient
@@ -18,7 +20,7 @@ TOKEN_FILE = "token"  # noqa: S105 - a file's name
 class Identity(NamedTuple):
     """What a session is opened with. `name` may be empty: then the token says it."""
 
-    token: str
+    holding: Holding
     name: str
     url: str
 
@@ -35,19 +37,23 @@ class Context(msgspec.Struct):
 def find(token: str | None, name: str | None, project: str | None, url: str | None) -> Identity:
     """The identity to use. Token: argument, `SOS_TOKEN`, the home of the saved agent `name`. URL: see `find_url`.
 
-    Raises `MissingToken`, `MalformedToken` before anything is sent anywhere, and `UnknownAgent`.
+    Where a saved agent is looked for, the context in effect stands in for a name or project that is not given. Raises
+    `MissingToken`, `MalformedToken` before anything is sent anywhere, `UnknownAgent`, and `UnknownContext`.
     """
     wanted = recipient(name) if name else ""
-    found = token or os.environ.get("SOS_TOKEN", "").strip()
+    found, path = token or os.environ.get("SOS_TOKEN", "").strip(), None
     if not found:
-        found = _saved(wanted, normalise(project, "project slug") if project else "")
+        wanted, project = contexts.who(wanted, project or "")
+        path = saved_token(wanted, normalise(project, "project slug") if project else "")
+        found = path.read_text().strip()
     check(found, TokenKind.AGENT)
-    return Identity(found, wanted, find_url(url))
+    return Identity(Holding(found, path), wanted, find_url(url))
 
 
 def find_url(url: str | None = None) -> str:
-    """The gateway's address: argument, `SOS_URL`, the home's context file, `http://127.0.0.1:6070`."""
-    given = url or os.environ.get("SOS_URL", "").strip()
+    """The gateway's address: argument, `SOS_URL`, the context in effect (`sos.sdk.contexts`), the bus of this home,
+    `http://127.0.0.1:6070`."""
+    given = url or os.environ.get("SOS_URL", "").strip() or contexts.chosen().url
     if given:
         return given
     try:
@@ -58,16 +64,16 @@ def find_url(url: str | None = None) -> str:
         raise BadRequest(why=f"{sos_home() / 'context.json'} is not valid: {e}") from None
 
 
-def save(project: str, name: str, token: str) -> Path:
-    """Keep an agent's token in its home, 0600."""
-    path = agent_home(project, name) / TOKEN_FILE
+def save(project: str, name: str, token: str, root: Path | None = None) -> Path:
+    """Keep an agent's token in its home, 0600. `root` is `$SOS_HOME` unless given."""
+    path = agent_home(project, name, root) / TOKEN_FILE
     write_secret(path, token + "\n")
     return path
 
 
-def install_id() -> str:
+def install_id(root: Path | None = None) -> str:
     """This installation's own random id, made once a home: tells two installs that claim one name apart."""
-    path = private_dir(sos_home()) / "install"
+    path = private_dir(root or sos_home()) / "install"
     if not path.exists():
         mine = path.with_name(f".install.{secrets.token_hex(8)}")
         write_secret(mine, os.urandom(16).hex())
@@ -80,15 +86,16 @@ def install_id() -> str:
     return path.read_text().strip()
 
 
-def _saved(name: str, project: str) -> str:
-    """The saved token of the agent `name`, or of the only saved agent."""
-    saved = sorted(sos_home().glob(f"agents/{project or '*'}/{name or '*'}/{TOKEN_FILE}"))
+def saved_token(name: str, project: str, root: Path | None = None) -> Path:
+    """Where the token of the saved agent `name` is, or of the only saved agent. Empty stands for any."""
+    home = root or sos_home()
+    saved = sorted(home.glob(f"agents/{project or '*'}/{name or '*'}/{TOKEN_FILE}"))
     if len(saved) == 1:
-        return saved[0].read_text().strip()
+        return saved[0]
     if not saved and not name:
         raise MissingToken(expected="an agent's token (sk-bus-…)")
     if not saved:
-        known = {p.parent.name for p in sos_home().glob(f"agents/*/*/{TOKEN_FILE}")}
+        known = {p.parent.name for p in home.glob(f"agents/*/*/{TOKEN_FILE}")}
         raise UnknownAgent(project=project or "any", name=name, close=closest(name, known))
     which = ", ".join(f"{p.parent.parent.name}/{p.parent.name}" for p in saved)
     raise BadRequest(why=f"more than one saved agent fits ({which}): say which with --as NAME and --project SLUG")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from sos.wire.envelope import AckClass, Kind
+from sos.wire.errors import ErrorBody
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     to: str
     members: int | None = None
     suspended: bool = False
+    notice: ErrorBody | None = None
+    """What the sender should know although the message is stored: `agent_disabled`, with its cure."""
     renamed: bool = False
     """The id that was asked for had been used by another message, so this one was stored under a new id."""
 

@@ -18,6 +18,7 @@ from sos.sdk.session import Session
 from sos.wire.envelope import Envelope, encode
 from sos.wire.errors import BadRequest, Internal, NatsUnreachable, NotStored, StorageExhausted
 from sos.wire.ids import uuid7
+from sos.wire.secrets import check_no_secret
 
 log = logging.getLogger("sos.sdk")
 
@@ -68,9 +69,10 @@ class Outbox:
 
         A `duplicate` on the first try of a new id means that somebody else used that id: the message is stored under
         a fresh one and the receipt says `renamed`. Raises `NotStored` when nothing was confirmed in `GIVE_UP_AFTER_S`,
-        `StorageExhausted`, `MessageTooLarge`, `Forbidden`.
+        `StorageExhausted`, `MessageTooLarge`, `Forbidden`, and `SecretInMessage` before anything is sent.
         """
         body = encode(envelope)
+        check_no_secret(body)
         async with self._window:
             ack, tries = await self._publish(subject, body, envelope.id)
             renamed = ack.duplicate and tries == 1 and not retry

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from sos.sdk.order import Cursor
 from sos.wire.home import private_dir
+from sos.wire.secrets import without_secrets
+from sos.wire.tokens import redact
 
 BUSY_TIMEOUT_S = 5.0
 """A second process of the same agent (a command beside the running one) may hold the file this long."""
@@ -96,7 +98,7 @@ class Seen:
         with self._transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (sender, id_, seq, subject, body, error, _now()),
+                (sender, id_, seq, subject, without_secrets(body), redact(error), _now()),
             )
             self._record(sender, id_, cursor)
 
@@ -107,7 +109,10 @@ class Seen:
 
     def set_aside(self, seq: int, subject: str, why: str, body: bytes) -> None:
         """Keep what was stored for this agent and is not a message, for a person to look at."""
-        self._db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)", (seq, subject, why, body, _now()))
+        self._db.execute(
+            "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)",
+            (seq, subject, redact(why), without_secrets(body), _now()),
+        )
         self._db.execute(
             "DELETE FROM aside WHERE seq <= (SELECT seq FROM aside ORDER BY seq DESC LIMIT 1 OFFSET ?)", (MAX_ASIDE,)
         )

@@ -14,10 +14,11 @@ import msgspec
 
 from sos.sdk.credential import Credential, SessionKey
 from sos.sdk.gateway import CALL_TIMEOUT_S, Gateway
+from sos.sdk.holding import Holding
 from sos.sdk.lasting import lasting
 from sos.sdk.link import CredentialRejected, Line, connect
-from sos.wire.api import OpenSession, SessionOpened
-from sos.wire.errors import GatewayUnreachable, Kind, NatsUnreachable, SosError, Stopped
+from sos.wire.api import SessionOpened
+from sos.wire.errors import GatewayUnreachable, Kind, NatsUnreachable, SosError, Stopped, UnknownToken
 
 log = logging.getLogger("sos.sdk")
 
@@ -36,12 +37,22 @@ _FINAL = {Kind.UNAUTHENTICATED, Kind.REFUSED, Kind.INVALID, Kind.NOT_FOUND}
 LineChanged = Callable[[Line, Line | None], Awaitable[None]]
 
 
+class Who(msgspec.Struct, frozen=True):
+    """What acts under the name, as it says of itself. `name` may be empty: then the token says it."""
+
+    name: str = ""
+    client: str = ""
+    model: str = ""
+    install: str = ""
+
+
 class Session:
     """`async with Session(...)`: connected inside, nothing left outside. `opened` is the gateway's last answer."""
 
-    def __init__(self, gateway: Gateway, request: OpenSession, on_line: LineChanged, connect_timeout_s: float) -> None:
-        self._gateway = gateway
-        self._request = request
+    def __init__(self, url: str, holding: Holding, who: Who, on_line: LineChanged, connect_timeout_s: float) -> None:
+        self._url = url
+        self._holding = holding
+        self._who = who
         self._on_line = on_line
         self._connect_timeout_s = connect_timeout_s
         self._line: Line | None = None
@@ -165,11 +176,8 @@ class Session:
 
     async def _open(self, deadline: float | None) -> Credential:
         """Ask the gateway for a new credential, no longer than until `deadline`."""
-        left_s = CALL_TIMEOUT_S if deadline is None else max(deadline - monotonic(), MIN_CALL_S)
         key, asked_at = SessionKey(), monotonic()
-        self.opened = await self._gateway.call(
-            "POST", "/api/session", SessionOpened, self._ask(key), min(left_s, CALL_TIMEOUT_S)
-        )
+        self.opened = await self._ask(key, deadline)
         credential = Credential(key, self.opened)
         self._renew_at = asked_at + credential.lifetime_s * RENEW_AFTER
         self._expires_at = asked_at + credential.lifetime_s
@@ -188,11 +196,21 @@ class Session:
                 raise
             return current
 
-    def _ask(self, key: SessionKey) -> OpenSession:
-        stamp = self.opened.session if hasattr(self, "opened") else self._request.session
-        return msgspec.structs.replace(
-            self._request, public_nkey=key.public, inbox_prefix=key.inbox_prefix, session=stamp
-        )
+    async def _ask(self, key: SessionKey, deadline: float | None) -> SessionOpened:
+        """The gateway's answer; asked again if the token was rotated meanwhile and the home holds the new one."""
+        while True:
+            left_s = CALL_TIMEOUT_S if deadline is None else max(deadline - monotonic(), MIN_CALL_S)
+            token, who = self._holding.now(), self._who
+            stamp = self.opened.session if hasattr(self, "opened") else ""
+            ask = key.request(
+                token, name=who.name, client=who.client, model=who.model, install=who.install, session=stamp
+            )
+            try:
+                gateway = Gateway(self._url, token)
+                return await gateway.call("POST", "/api/session", SessionOpened, ask, min(left_s, CALL_TIMEOUT_S))
+            except UnknownToken:
+                if not await self._holding.another_than(token):
+                    raise
 
     def _servers(self) -> tuple[str, ...]:
         return self.opened.nats_urls if hasattr(self, "opened") else ()

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     EXHAUSTED = "exhausted"
+    THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
     INTERNAL = "internal"
 

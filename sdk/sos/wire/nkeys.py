@@ -51,6 +51,15 @@ def decode_seed(text: str) -> tuple[NkeyKind, bytes]:
         raise BadRequest(why="not an nkey seed of a known kind") from None
 
 
+def is_seed(text: str) -> bool:
+    """Whether `text` is a seed of any kind of key, this bus' or not, by its prefix and checksum."""
+    try:
+        data = _decode(text)
+    except BadRequest:
+        return False
+    return len(data) == 34 and data[0] & 0b1111_1000 == _SEED
+
+
 def _encode(data: bytes) -> str:
     checksum = binascii.crc_hqx(data, 0).to_bytes(_CRC_BYTES, "little")
     return base64.b32encode(data + checksum).decode().rstrip("=")

@@ -12,6 +12,16 @@ class Scope(StrEnum):
     WORKSPACE_JOIN = "mcp:workspace_join"
     RECALL = "mcp:recall"
     REMEMBER = "mcp:remember"
+    TASKS = "mcp:tasks"
+    GOALS = "mcp:goals"
 
 
 ALL: tuple[Scope, ...] = tuple(Scope)
+
+RESERVED: dict[str, Scope] = {
+    "recall": Scope.RECALL,
+    "remember": Scope.REMEMBER,
+    "tasks": Scope.TASKS,
+    "goals": Scope.GOALS,
+}
+"""First words of verbs that need a scope before the gateway says whether it serves them."""

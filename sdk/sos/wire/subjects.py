@@ -19,6 +19,11 @@ EVENTS = "EVENTS"
 REGISTRY = "REGISTRY"
 """The stream of facts about all projects, in the account SOS."""
 
+GATEWAY = "gateway"
+"""The sender of what the bus itself has to say. No agent may be called so."""
+SYSTEM = "sos"
+"""Stands for the whole bus where a fact of REGISTRY belongs to no project."""
+
 INBOX_ROOT = "_INBOX_"
 """Reply subjects start with this and 32 random characters, new for each session: what cannot be guessed cannot be
 written to. The underscore keeps them outside the `_INBOX.>` that other clients of an account may share."""
@@ -172,6 +177,11 @@ def facts_of(project: str) -> tuple[str, str]:
 
 REGISTRY_FACTS = "registry.*.*.*"
 """What the stream REGISTRY stores."""
+
+
+def agents_of(project: str) -> str:
+    """The facts of every agent of a project, in REGISTRY."""
+    return f"registry.{_n(project)}.agent.*"
 
 
 def inbox_filter(project: str, agent: str) -> str:

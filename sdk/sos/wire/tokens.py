@@ -16,6 +16,7 @@ from sos.wire.errors import MalformedToken
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY_CHARS = 27
 _CRC_CHARS = 6
+SEED_BYTES = 32
 TAIL_CHARS = 4
 """At most this much of a token may reach a log or a screen after it was shown once."""
 
@@ -30,13 +31,19 @@ class TokenKind(StrEnum):
 
 _TOKEN = re.compile(rf"(sk-bus-|sk-ten-|sk-op-)([0-9A-Za-z]{{{_BODY_CHARS}}})([0-9A-Za-z]{{{_CRC_CHARS}}})")
 _NATS_SEED = re.compile(r"(?<![A-Z2-7])S[UAONCX][A-Z2-7]{56}(?![A-Z2-7])")
-_JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
+_JWT = re.compile(
+    # A run of words is begun once, and left at once if it has not the dots: else a text of many `eyJ` takes for ever.
+    r"(?<![\w-])(?=[\w-]{13,}+\.[\w-]{10,}+\.[\w-]{20,})([\w-]*?)(eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]{20,}+)"
+)
+_TOKENS = re.compile(
+    # A token may begin with the last letters of what only looks like one: neither is left over.
+    _TOKEN.pattern + r"(?:(?:(?<=sk)-|(?<=s)k-)(?:bus|ten|op)-[0-9A-Za-z]{33})*"
+)
 
 
 def make(kind: TokenKind) -> str:
     """A new token."""
-    body = "".join(secrets.choice(_ALPHABET) for _ in range(_BODY_CHARS))
-    return f"{kind.value}{body}{_crc(kind.value + body)}"
+    return from_bytes(kind, secrets.token_bytes(SEED_BYTES))
 
 
 def check(token: str, *kinds: TokenKind) -> TokenKind:
@@ -55,6 +62,20 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def id_of(token_digest: str) -> str:
+    """How a token is named in facts: the first 12 hex characters of its SHA-256, which opens nothing."""
+    return token_digest[:12]
+
+
+def from_bytes(kind: TokenKind, seed: bytes) -> str:
+    """The token that 32 random or derived bytes make: the same bytes, the same token."""
+    number, body = int.from_bytes(seed, "big"), ""
+    for _ in range(_BODY_CHARS):
+        number, digit = divmod(number, len(_ALPHABET))
+        body += _ALPHABET[digit]
+    return f"{kind.value}{body}{_crc(kind.value + body)}"
+
+
 def tail(token: str) -> str:
     """The last four characters, the most of a token that may be shown."""
     return token[-TAIL_CHARS:]
@@ -62,9 +83,9 @@ def tail(token: str) -> str:
 
 def redact(text: str) -> str:
     """`text` with every token, NATS seed and JWT in it replaced by its kind and last four characters."""
-    text = _TOKEN.sub(lambda m: f"{m[1]}…{m[0][-TAIL_CHARS:]}", text)
+    text = _TOKENS.sub(lambda m: f"{m[1]}…{m[0][-TAIL_CHARS:]}", text)
     text = _NATS_SEED.sub(lambda m: f"{m[0][:2]}…{m[0][-TAIL_CHARS:]}", text)
-    return _JWT.sub(lambda m: f"eyJ…{m[0][-TAIL_CHARS:]}", text)
+    return _JWT.sub(lambda m: f"{m[1]}eyJ…{m[0][-TAIL_CHARS:]}", text)
 
 
 def holds_secret(text: str) -> bool:

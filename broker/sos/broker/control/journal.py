@@ -40,14 +40,15 @@ class Journal:
         """Why the views do not follow just now; None if they do."""
         self._folding = asyncio.Lock()
 
-    async def execute(self, subject: str, load: Load, decide: Decide, command: object) -> int:
-        """Carry out one command on one aggregate. Returns the sequence the views have reached, so that a query made now
-        shows what was done. Raises the domain's refusal, `Contended`, `NatsUnreachable` (it may have been stored)."""
+    async def execute(self, subject: str, load: Load, decide: Decide, command: object, within: str = "") -> int:
+        """Carry out one command on one aggregate; with `within` the decision stands on every subject of that pattern.
+        Returns the sequence the views have reached, so that a query made now shows what was done. Raises the domain's
+        refusal, `Contended`, `NatsUnreachable` (it may have been stored)."""
         for _ in range(MAX_TRIES):
             state, seq = await load()
             try:
                 for event in decide(state, command):
-                    seq = await self.log.append(subject, event, seq)
+                    seq = await self.log.append(subject, event, seq, within)
             except WrongLastSequence:
                 await self.catch_up()
                 continue

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 
 from sos.broker.config import Config
 from sos.broker.control.journal import Journal
+from sos.broker.control.pending import Pending
 from sos.broker.control.tenant import Tenant, open_tenant
-from sos.broker.control.tokens import Principal
+from sos.broker.control.tokens import Minting, Principal
 from sos.broker.domain import projects
 from sos.broker.domain.projects import Project
 from sos.broker.errors import DataLoss
 from sos.broker.nats.accounts import Accounts
-from sos.broker.nats.tiers import TIERS
 from sos.wire import api
 from sos.wire.errors import SosError, UnknownProject
 from sos.wire.ids import uuid7
 from sos.wire.names import closest, normalise
-from sos.wire.tokens import TokenKind, digest, make, tail
+from sos.wire.tokens import TokenKind, digest, tail
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,11 @@ Serve = Callable[[Tenant], AbstractAsyncContextManager[None]]
 class Projects:
     """All projects. What it opens is closed by `close`."""
 
-    def __init__(self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, serve: Serve) -> None:
+    def __init__(
+        self, config: Config, registry: Journal, accounts: Accounts, urls: Urls, minting: Minting, serve: Serve
+    ) -> None:
+        self.pending = Pending(config.home)
+        self._minting = minting
         self._config = config
         self._registry = registry
         self._views = registry.views
@@ -50,25 +54,41 @@ class Projects:
     async def create(self, who: Principal, ask: api.CreateProject) -> api.ProjectCreated:
         """A new project with an account of its own. `StorageExhausted`, and none is created, if NATS has no room."""
         who.may_operate("create projects")
-        slug, token, at = normalise(ask.slug, "project slug"), make(TokenKind.TENANT), datetime.now(UTC)
-        await self._accounts.check_room(TIERS[ask.tier], self._config.replicas)
+        slug, at = normalise(ask.slug, "project slug"), datetime.now(UTC)
+        token = self._minting.token(TokenKind.TENANT, who.repeat)
+        await self._accounts.check_room(self._config.tiers[ask.tier], self._config.replicas)
         command = projects.CreateProject(
-            at=at,
-            actor=who.actor,
+            **who.stamp(at),
             slug=slug,
             project_id=uuid7(),
             tier=ask.tier,
             tenant_token_hash=digest(token),
             tenant_token_tail=tail(token),
         )
-        await self._registry.execute(
-            projects.subject(slug), lambda: self._views.project(slug), projects.decide, command
-        )
+        await self.change(command)
         try:
             await self.tenant(slug)
         except SosError as e:  # it is created, and its token is in no other answer; it is opened at its next use
             log.error("project %s could not be opened yet: %s", slug, e)  # noqa: TRY400 - no defect of ours
         return api.ProjectCreated(slug=slug, tier=ask.tier, created_at=at, tenant_token=token)
+
+    async def rotate(self, who: Principal, project: str) -> api.TenantRotated:
+        """Another token for a project's owner; the old one opens nothing any more."""
+        who.may_operate("give out owners' tokens")
+        slug = (await self.tenant(normalise(project, "project slug"))).slug
+        token = self._minting.token(TokenKind.TENANT, who.repeat)
+        command = projects.RotateTenant(
+            **who.stamp(datetime.now(UTC)), slug=slug, tenant_token_hash=digest(token), tenant_token_tail=tail(token)
+        )
+        await self.change(command)
+        return api.TenantRotated(slug=slug, tenant_token=token)
+
+    async def change(self, command: projects.ProjectCommand) -> None:
+        """One command on a project."""
+        slug = command.slug
+        await self._registry.execute(
+            projects.subject(slug), lambda: self._views.project(slug), projects.decide, command
+        )
 
     async def list(self, who: Principal) -> tuple[api.Project, ...]:
         """Every project that `who` may see."""
@@ -92,9 +112,31 @@ class Projects:
 
     async def administered(self, who: Principal, project: str, what: str) -> Tenant:
         """The project, if `who` may do `what` in it; whether it exists is told to nobody else."""
+        return await self.tenant(self.may_administer(who, project, what))
+
+    def may_administer(self, who: Principal, project: str, what: str) -> str:
+        """The project's slug, if `who` may do `what` in it."""
         slug = normalise(project, "project slug")
         who.may_administer(slug, f"{what} of {slug}")
-        return await self.tenant(slug)
+        return slug
+
+    async def settle_cuts(self) -> None:
+        """Push what is void by the facts and was not pushed yet: another gateway recorded it, a grace ended, or NATS
+        was away."""
+        owed: dict[str, set[str]] = {}
+        for project, nkey in await self._views.all_void_keys(datetime.now(UTC)):
+            owed.setdefault(project, set()).add(nkey)
+        for slug, nkeys in owed.items():
+            tenant = self._tenants.get(slug)
+            if tenant is not None and tenant.owes(nkeys):
+                await tenant.cut()
+
+    async def end_run_out(self) -> None:
+        """Record the end of sessions whose credential ran out."""
+        for slug, agent, session in await self._views.sessions_over(datetime.now(UTC)):
+            tenant = self._tenants.get(slug)
+            if tenant is not None:
+                await tenant.end_session(agent, session, "expired")
 
     @property
     def count(self) -> int:

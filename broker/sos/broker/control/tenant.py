@@ -7,14 +7,14 @@ leaves nothing behind that the next start does not settle.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from sos.broker.config import Config
 from sos.broker.control.journal import Journal
-from sos.broker.domain import addresses
+from sos.broker.domain import addresses, sessions
 from sos.broker.domain.addresses import AddressOf, AddressState, SetAddress
 from sos.broker.domain.agents import Agent, AgentState
 from sos.broker.domain.projects import Project
@@ -23,8 +23,8 @@ from sos.broker.nats.accounts import Accounts, AccountSpec, gateway_user
 from sos.broker.nats.connection import Connection, connect
 from sos.broker.nats.keys import AccountKeys
 from sos.broker.nats.streams import events_stream, inbox_consumer, messages_stream
-from sos.broker.nats.tiers import TIERS
 from sos.broker.views import Views, check_not_behind, events_key
+from sos.wire import api
 from sos.wire.errors import NatsUnreachable, SosError
 from sos.wire.subjects import EVENTS, MESSAGES
 
@@ -43,8 +43,15 @@ class Tenant:
     """An open project. Made by `open_tenant`."""
 
     def __init__(
-        self, project: Project, keys: AccountKeys, connection: Connection, journal: Journal, config: Config
+        self,
+        project: Project,
+        keys: AccountKeys,
+        connection: Connection,
+        journal: Journal,
+        accounts: Accounts,
+        config: Config,
     ) -> None:
+        self._accounts = accounts
         self.slug = project.slug
         self.project = project
         self.keys = keys
@@ -53,12 +60,29 @@ class Tenant:
         self._views = journal.views
         self._config = config
         self._settling = asyncio.Lock()
+        self._cutting = asyncio.Lock()
         self._owed: set[asyncio.Task[None]] = set()
+        self._void: dict[str, int] = {}
 
     async def messages_head(self) -> int:
         """The last sequence of MESSAGES, as its leader knows it."""
         info = await self.connection.js(f"STREAM.INFO.{MESSAGES}")
         return int(info["state"]["last_seq"])
+
+    async def live_sessions(self) -> set[str]:
+        """The sessions that are connected at this moment, asked of NATS."""
+        connected = await self._accounts.connected_users(self.keys.identity.public)
+        return {s.session for s in await self._views.sessions(self.slug, datetime.now(UTC)) if s.nkey in connected}
+
+    async def inbox_state(self, name: str) -> api.InboxState:
+        """An agent's durable, as the server knows it."""
+        info = await self.connection.js(f"CONSUMER.INFO.{MESSAGES}.{name}")
+        return api.InboxState(
+            unread=info["num_pending"] + info["num_ack_pending"],
+            in_flight=info["num_ack_pending"],
+            redelivered=info["num_redelivered"],
+            stream_messages=(await self.connection.js(f"STREAM.INFO.{MESSAGES}"))["state"]["messages"],
+        )
 
     # ── making NATS as the facts say ─────────────────────────────────────────────────────────────────────────────
 
@@ -97,6 +121,39 @@ class Tenant:
         for task in owed:
             task.cancel()
         await asyncio.gather(*owed, return_exceptions=True)
+
+    async def cut(self, agent: str = "") -> int:
+        """Make void on the servers what the facts say is void, and return when nobody is connected with it.
+
+        With an agent's name: how many of its keys that are. Sessions that other gateways opened meanwhile are seen,
+        because the journal is read first.
+        """
+        async with self._cutting:
+            await self.journal.catch_up()
+            void = await self._views.void_keys(self.slug, datetime.now(UTC))
+            revocations = {key.nkey: int(key.expires_at.timestamp()) + 1 for key in void}
+            new = revocations.keys() - self._void.keys()
+            if new:
+                await self._accounts.push(account_spec(self.project, self._config, revocations))
+                await self._accounts.wait_gone(self.keys.identity.public, new)
+                self._void |= revocations
+        for key in void:
+            if key.nkey in new and not key.ended:
+                await self.end_session(key.agent, key.session, "cut")
+        return sum(key.agent == agent for key in void)
+
+    async def end_session(self, agent: str, session: str, reason: sessions.EndReason) -> None:
+        """Record the end of a run; one that has ended is left as it is."""
+        command = sessions.EndSession(
+            at=datetime.now(UTC), actor=GATEWAY, project=self.slug, agent=agent, session=session, reason=reason
+        )
+        state, _ = await self._views.session_keys(self.slug, agent)
+        for event in sessions.decide(state, command):
+            await self.journal.record(sessions.subject(self.slug, agent), event)
+
+    def owes(self, nkeys: Iterable[str]) -> bool:
+        """Whether any of these keys, which are void, was not pushed as such yet."""
+        return not self._void.keys() >= set(nkeys)
 
     async def settle_squad(self, squad: str, *agents: str) -> None:
         """The squad's address, and the inboxes of those who joined or left it."""
@@ -160,15 +217,29 @@ def _filters(config: dict[str, Any]) -> list[str]:
     return sorted(config.get("filter_subjects") or ([one] if one else []))
 
 
+def account_spec(project: Project, config: Config, revocations: Mapping[str, int]) -> AccountSpec:
+    """What the project's account is to be."""
+    return AccountSpec(
+        project=project.slug,
+        project_id=project.project_id,
+        limits=config.tiers[project.tier],
+        revocations=revocations,
+        replicas=config.replicas,
+    )
+
+
 @asynccontextmanager
 async def open_tenant(
     project: Project, accounts: Accounts, urls: Callable[[], tuple[str, ...]], views: Views, config: Config
 ) -> AsyncGenerator[Tenant]:
     """The project's account pushed, its streams made, its views caught up and NATS settled. `DataLoss` if its facts
     end before what the views have seen."""
-    limits = TIERS[project.tier]
-    spec = AccountSpec(project=project.slug, project_id=project.project_id, limits=limits, replicas=config.replicas)
-    keys = await accounts.push(spec)
+    limits = config.tiers[project.tier]
+    void = await views.void_keys(project.slug, datetime.now(UTC))
+    if void or await views.has_sessions(project.slug):  # not for a new project: the server would look for it for 1.9 s
+        await accounts.recall_void(project.slug, project.project_id)
+    revocations = {key.nkey: int(key.expires_at.timestamp()) + 1 for key in void}
+    keys = await accounts.push(account_spec(project, config, revocations))
     user, jwt = gateway_user(keys)
     async with connect(urls(), user, jwt, f"gateway {project.slug}") as connection:
         await connection.ensure_stream(messages_stream(project.slug, limits, config.replicas))
@@ -177,7 +248,8 @@ async def open_tenant(
         cursor = await views.cursor(journal.key)
         check_not_behind(journal.key, cursor, await journal.log.head(), "")
         await journal.catch_up()
-        tenant = Tenant(project, keys, connection, journal, config)
+        tenant = Tenant(project, keys, connection, journal, accounts, config)
+        await tenant.cut()
         await tenant.settle_all()
         async with journal.followed():
             try:

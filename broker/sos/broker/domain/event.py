@@ -15,7 +15,8 @@ from sos.wire.errors import Kind, SosError
 class Event(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True, forbid_unknown_fields=True
 ):
-    """A fact. `actor` is who caused it: `operator`, `tenant:acme`, `agent:bob` or `gateway`.
+    """A fact. `actor` is who caused it: `operator`, `tenant:acme`, `agent:bob` or `gateway`; `token_id` tells which
+    token they showed (never the token itself), `decision` by what right it was done.
 
     Defaults are left out of the JSON, so that a field added later, with a default, leaves the bytes of older
     facts as they were: the hash chain stands on those bytes. Unknown fields are refused: a fact half understood would
@@ -24,13 +25,17 @@ class Event(
 
     at: Moment
     actor: str
+    token_id: str = ""
+    decision: str = ""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants done, and when they asked."""
+    """What somebody wants done, when they asked, and by what right."""
 
     at: Moment
     actor: str
+    token_id: str = ""
+    decision: str = ""
 
 
 @dataclass(eq=False)

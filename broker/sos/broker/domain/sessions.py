@@ -1,19 +1,27 @@
 """Sessions: the runs of an agent, by the key each holds. Stream EVENTS of the project, one aggregate an agent.
 
-A renewal is another `SessionOpened` with the same `session` and a new key. A key whose credential has expired opens
-nothing, so the fold forgets it at the next opening: the state is bounded by what is alive, not by all that ever was.
+A renewal is another `SessionOpened` with the same `session` and a new key. The state holds the keys of sessions that
+have not ended. What the tables keep beyond that, every key there was and every run, is fed by `news`, in order: a key
+of a session that ended is still a key that a revocation must reach.
 """
 
+from typing import Annotated, Literal
+
 import msgspec
+from msgspec.structs import asdict, replace
 
 from sos.broker.domain.event import Command, Event
 from sos.wire import names
 from sos.wire.envelope import Moment
 from sos.wire.subjects import Fact
 
+EndReason = Literal["stopped", "cut", "expired"]
+"""The agent said so; its rights were taken away; its credential ran out and nobody renewed it."""
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of one run. `opened_at` is when the run began, `expires_at` when this key's credential ends."""
+    """One key of one run. `opened_at` is when the run began, `expires_at` when this key's credential ends; `epoch` is
+    the agent's when it was signed."""
 
     session: str
     agent: str
@@ -23,14 +31,25 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     install: str
     opened_at: Moment
     expires_at: Moment
+    epoch: int
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended, and the keys it had."""
+
+    session: str
+    nkeys: tuple[str, ...]
+    ended_at: Moment
+    reason: EndReason
 
 
 class Sessions(msgspec.Struct, frozen=True, kw_only=True):
-    """State: an agent's sessions by public nkey."""
+    """State: the keys of an agent's open sessions. `news` is what this fold adds to the tables."""
 
     project: str
     agent: str
     by_nkey: dict[str, Session]
+    news: tuple[Session | End, ...] = ()
 
 
 class OpenSession(Command, frozen=True, kw_only=True):
@@ -44,6 +63,16 @@ class OpenSession(Command, frozen=True, kw_only=True):
     client: str = ""
     model: str = ""
     install: str = ""
+    epoch: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class EndSession(Command, frozen=True, kw_only=True):
+    """The run is over."""
+
+    project: str
+    agent: str
+    session: str
+    reason: EndReason
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
@@ -57,19 +86,41 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     client: str = ""
     model: str = ""
     install: str = ""
+    epoch: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-def decide(_: Sessions | None, command: OpenSession) -> tuple[SessionOpened, ...]:
-    """Always allowed: who may open one was checked against the agent. `BadName` for an agent that is no name."""
+class SessionEnded(Event, frozen=True, kw_only=True, tag="session.ended"):
+    """The run is over, and nothing of it is renewed."""
+
+    project: str
+    agent: str
+    session: str
+    reason: EndReason
+
+
+SessionCommand = OpenSession | EndSession
+SessionEvent = SessionOpened | SessionEnded
+
+
+def decide(state: Sessions | None, command: SessionCommand) -> tuple[SessionEvent, ...]:
+    """Opening is always allowed: who may was checked against the agent. Ending what is not there is nothing.
+    `BadName` for an agent that is no name."""
     names.check(command.agent, "agent name")
-    return (SessionOpened(**msgspec.structs.asdict(command)),)
+    if isinstance(command, OpenSession):
+        return (SessionOpened(**asdict(command)),)
+    there = state is not None and any(s.session == command.session for s in state.by_nkey.values())
+    return (SessionEnded(**asdict(command)),) if there else ()
 
 
-def apply(state: Sessions | None, event: SessionOpened) -> Sessions:
-    """The agent's sessions after `event`, without those that had expired by then."""
-    known = state.by_nkey if state else {}
-    alive = {nkey: s for nkey, s in known.items() if s.expires_at > event.at}
-    began = min((s.opened_at for s in known.values() if s.session == event.session), default=event.at)
+def apply(state: Sessions | None, event: SessionEvent) -> Sessions:
+    """The agent's sessions after `event`."""
+    state = state or Sessions(project=event.project, agent=event.agent, by_nkey={})
+    if isinstance(event, SessionEnded):
+        gone = tuple(nkey for nkey, s in state.by_nkey.items() if s.session == event.session)
+        left = {nkey: s for nkey, s in state.by_nkey.items() if nkey not in gone}
+        end = End(session=event.session, nkeys=gone, ended_at=event.at, reason=event.reason)
+        return replace(state, by_nkey=left, news=(*state.news, end))
+    began = min((s.opened_at for s in state.by_nkey.values() if s.session == event.session), default=event.at)
     opened = Session(
         session=event.session,
         agent=event.agent,
@@ -79,8 +130,9 @@ def apply(state: Sessions | None, event: SessionOpened) -> Sessions:
         install=event.install,
         opened_at=began,
         expires_at=event.expires_at,
+        epoch=event.epoch,
     )
-    return Sessions(project=event.project, agent=event.agent, by_nkey=alive | {event.nkey: opened})
+    return replace(state, by_nkey=state.by_nkey | {event.nkey: opened}, news=(*state.news, opened))
 
 
 def subject(project: str, agent: str) -> str:

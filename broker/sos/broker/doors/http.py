@@ -15,10 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from sos.broker.control.bus import Bus
-from sos.broker.control.tokens import Doorkeeper
+from sos.broker.control.tokens import Bearer, Doorkeeper
 from sos.broker.doors.openapi import document
 from sos.broker.doors.problems import MEDIA_TYPE, as_refusal, encode_problem
-from sos.broker.doors.routes import AGENT, ROUTES, Route
+from sos.broker.doors.route import AGENT, Route
+from sos.broker.doors.routes import ROUTES
 from sos.broker.errors import ServerFailed
 from sos.wire import api
 from sos.wire.errors import BadRequest, BodyTooLarge, Internal, MissingToken, NotFound, SosError
@@ -58,9 +59,11 @@ def _endpoint(route: Route, bus: Bus, doorkeeper: Doorkeeper) -> Callable[[Reque
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 token = _bearer(request, route.token)
-                caller = token if route.token == AGENT else await doorkeeper.admit(token)
+                caller = Bearer(token) if route.token == AGENT else await doorkeeper.admit(token)
                 ask = api.decode(await _body(request), route.request) if route.request is not None else None
-                answer = await route.call(bus, caller, dict(request.path_params), ask)
+                await bus.projects.pending.settle()
+                given = dict(request.path_params) | route.whole_numbers(dict(request.query_params))
+                answer = await route.call(bus, caller, given, ask)
                 return _json(answer, route.status)
         except BodyTooLarge as e:
             return _refused(e, 413)

@@ -41,6 +41,8 @@ def verbs(bus: Bus) -> dict[str, Verb]:
         "squad.members": Verb(api.ListMembers, bus.squads.members),
         "peers": Verb(api.ListPeers, bus.peers.peers),
         "directory": Verb(api.ListDirectory, bus.peers.directory),
+        "agent.card": Verb(api.ShowCard, bus.peers.card),
+        "session.end": Verb(api.EndSession, bus.sessions.end),
     }
 
 
@@ -48,19 +50,22 @@ def verbs(bus: Bus) -> dict[str, Verb]:
 async def serve_project(bus: Bus, tenant: Tenant) -> AsyncGenerator[None]:
     """The project's service, while inside. Gateways share the work."""
     endpoints = {
-        name.replace(".", "-"): Endpoint(subjects.api_pattern(tenant.slug, name), _handler(tenant.slug, name, verb))
+        name.replace(".", "-"): Endpoint(
+            subjects.api_pattern(tenant.slug, name), _handler(bus, tenant.slug, name, verb)
+        )
         for name, verb in verbs(bus).items()
     }
     async with tenant.connection.service(SERVICE_NAME, SERVICE_VERSION, endpoints):
         yield
 
 
-def _handler(slug: str, name: str, verb: Verb) -> Callable[[str, str, bytes], Awaitable[Answer | None]]:
+def _handler(bus: Bus, slug: str, name: str, verb: Verb) -> Callable[[str, str, bytes], Awaitable[Answer | None]]:
     async def handle(subject: str, reply: str, body: bytes) -> Answer | None:
         agent = caller(slug, name, subject, reply)
         if agent is None:
             return None
         try:
+            await bus.projects.pending.settle()
             answer = await verb.call(slug, agent, api.decode(body, verb.request))
         except Exception as e:  # noqa: BLE001 - the last line of defence: told to the log and, as a code, to the caller
             refusal = as_refusal(e, f"{name} of {agent}")

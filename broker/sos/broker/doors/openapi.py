@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from sos.broker.doors.problems import MEDIA_TYPE, Problem
-from sos.broker.doors.routes import Route
+from sos.broker.doors.route import Route
 from sos.wire import api
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
-REFUSALS = ("401", "403", "404", "405", "409", "413", "422", "500", "503", "507")
+REFUSALS = ("400", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503", "507")
 
 
 def document(routes: tuple[Route, ...], version: str) -> dict[str, Any]:
@@ -43,6 +43,15 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in _PARAMETER.findall(route.path)
+        ]
+        + [
+            {
+                "name": query.name,
+                "in": "query",
+                "description": query.description,
+                "schema": {"type": "integer", "minimum": 0, "default": query.default},
+            }
+            for query in route.query
         ],
         "responses": {str(int(route.status)): _content("Done.", route.answer), **_refusals(REFUSALS)},
     }

@@ -17,6 +17,7 @@ STATUS: dict[Kind, int] = {
     Kind.NOT_FOUND: 404,
     Kind.CONFLICT: 409,
     Kind.EXHAUSTED: 507,
+    Kind.THROTTLED: 429,
     Kind.UNREACHABLE: 503,
     Kind.INTERNAL: 500,
 }

@@ -1,33 +1,13 @@
-"""Every HTTP route, as data: the server is made from it, and so is /openapi.json, so that they cannot disagree."""
+"""Every HTTP route: those about agents from `agent_routes`, and those of projects and of the operator."""
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-
 from sos.broker.control.bus import Bus
 from sos.broker.control.tokens import Principal
+from sos.broker.doors.agent_routes import AGENT_ROUTES
+from sos.broker.doors.route import OPERATOR, Parameters, Query, Route
 from sos.wire import api
-
-Parameters = dict[str, str]
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation. `token` says which bearer it takes; `call` gets (bus, caller, path parameters, request)."""
-
-    method: str
-    path: str
-    summary: str
-    answer: Any
-    token: str
-    request: Any = None
-    status: int = HTTPStatus.OK
-    call: Callable[[Bus, Any, Parameters, Any], Awaitable[Any]]
-
-
-OPERATOR = "operator or tenant token"
-AGENT = "agent token"
 
 
 async def _create_project(bus: Bus, who: Principal, _: Parameters, ask: api.CreateProject) -> api.ProjectCreated:
@@ -38,12 +18,16 @@ async def _projects(bus: Bus, who: Principal, _: Parameters, __: None) -> tuple[
     return await bus.projects.list(who)
 
 
-async def _mint(bus: Bus, who: Principal, path: Parameters, ask: api.MintAgent) -> api.AgentMinted:
-    return await bus.agents.mint(who, path["slug"], ask)
+async def _rotate_tenant(bus: Bus, who: Principal, path: Parameters, _: None) -> api.TenantRotated:
+    return await bus.projects.rotate(who, path["slug"])
 
 
-async def _agents(bus: Bus, who: Principal, path: Parameters, _: None) -> tuple[api.Agent, ...]:
-    return await bus.agents.list(who, path["slug"])
+async def _escalate_project(bus: Bus, who: Principal, path: Parameters, ask: api.SetEscalation) -> api.Escalation:
+    return await bus.escalations.set_projects(who, path["slug"], ask)
+
+
+async def _escalate(bus: Bus, who: Principal, _: Parameters, ask: api.SetEscalation) -> api.Escalation:
+    return await bus.escalations.set_operators(who, ask)
 
 
 async def _create_squad(bus: Bus, who: Principal, path: Parameters, ask: api.CreateSquad) -> api.Squad:
@@ -54,8 +38,20 @@ async def _squads(bus: Bus, who: Principal, path: Parameters, _: None) -> tuple[
     return await bus.squads.list(who, path["slug"])
 
 
-async def _open_session(bus: Bus, token: str, _: Parameters, ask: api.OpenSession) -> api.SessionOpened:
-    return await bus.sessions.open(token, ask)
+async def _add_to_catalogue(bus: Bus, who: Principal, _: Parameters, ask: api.AddToCatalogue) -> api.CatalogueEntry:
+    return await bus.catalogue.add(who, ask)
+
+
+async def _catalogue(bus: Bus, who: Principal, _: Parameters, __: None) -> tuple[api.CatalogueEntry, ...]:
+    return await bus.catalogue.list(who)
+
+
+async def _remove_from_catalogue(bus: Bus, who: Principal, path: Parameters, _: None) -> api.CatalogueEntry:
+    return await bus.catalogue.remove(who, path["name"])
+
+
+async def _audit(bus: Bus, who: Principal, given: Any, _: None) -> api.Audit:
+    return await bus.auditing.read(who, given["after"], given["limit"])
 
 
 ROUTES: tuple[Route, ...] = (
@@ -79,21 +75,29 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path="/api/tenants/{slug}/agents/mint",
-        summary="Mint an agent; its token is in the answer and nowhere else.",
-        request=api.MintAgent,
-        answer=api.AgentMinted,
-        status=HTTPStatus.CREATED,
+        path="/api/projects/{slug}/rotate",
+        summary="Another token for a project's owner; the old one opens nothing any more. Operator only.",
+        answer=api.TenantRotated,
         token=OPERATOR,
-        call=_mint,
+        call=_rotate_tenant,
     ),
     Route(
-        method="GET",
-        path="/api/tenants/{slug}/agents",
-        summary="The agents of a project.",
-        answer=tuple[api.Agent, ...],
+        method="POST",
+        path="/api/projects/{slug}/escalation",
+        summary="Where it is reported what somebody has to look at in a project.",
+        request=api.SetEscalation,
+        answer=api.Escalation,
         token=OPERATOR,
-        call=_agents,
+        call=_escalate_project,
+    ),
+    Route(
+        method="POST",
+        path="/api/escalation",
+        summary="Where it is reported what the operator has to look at. Operator only.",
+        request=api.SetEscalation,
+        answer=api.Escalation,
+        token=OPERATOR,
+        call=_escalate,
     ),
     Route(
         method="POST",
@@ -115,12 +119,41 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path="/api/session",
-        summary="Open or renew a session: a NATS credential for the public key that is sent.",
-        request=api.OpenSession,
-        answer=api.SessionOpened,
+        path="/api/catalog",
+        summary="Offer an agent that the platform runs, or offer it as it is now. Operator only.",
+        request=api.AddToCatalogue,
+        answer=api.CatalogueEntry,
         status=HTTPStatus.CREATED,
-        token=AGENT,
-        call=_open_session,
+        token=OPERATOR,
+        call=_add_to_catalogue,
     ),
+    Route(
+        method="GET",
+        path="/api/catalog",
+        summary="The agents that the platform runs and projects may activate.",
+        answer=tuple[api.CatalogueEntry, ...],
+        token=OPERATOR,
+        call=_catalogue,
+    ),
+    Route(
+        method="DELETE",
+        path="/api/catalog/{name}",
+        summary="Offer an agent no more. Operator only.",
+        answer=api.CatalogueEntry,
+        token=OPERATOR,
+        call=_remove_from_catalogue,
+    ),
+    Route(
+        method="GET",
+        path="/api/audit",
+        summary="The registry's records as they are stored, to verify its chain. Operator only.",
+        answer=api.Audit,
+        token=OPERATOR,
+        query=(
+            Query(name="after", default=0, description="The sequence after which to begin."),
+            Query(name="limit", default=256, description="At most this many records, 256 at most."),
+        ),
+        call=_audit,
+    ),
+    *AGENT_ROUTES,
 )

@@ -14,6 +14,7 @@ from sos.broker.errors import WrongLastSequence
 from sos.broker.log.log import MAX_CONTENTION_TRIES, READ_BATCH_MESSAGES
 from sos.broker.log.record import FIRST_PREV, Head, Reader, Recorded, seal
 from sos.broker.nats.connection import Connection, Received
+from sos.broker.nats.jetstream import StoredMessage
 from sos.wire.errors import Contended
 from sos.wire.ids import uuid7
 
@@ -39,15 +40,15 @@ class JetStreamLog:
         self._head: Head | None = None
         self._subjects: tuple[str, ...] = ()
 
-    async def append(self, subject: str, event: Event, expected_seq: int | None) -> int:
+    async def append(self, subject: str, event: Event, expected_seq: int | None, within: str = "") -> int:
         """See `Log.append`. `Contended` if the head moved under every try; `NatsUnreachable`: it may be stored."""
         if self._chained:
             async with self._appending:  # in one process appends would only lose to each other
-                return await self._append_chained(subject, event, expected_seq)
+                return await self._append_chained(subject, event, expected_seq, within)
         for _ in range(MAX_CONTENTION_TRIES):
             id_ = self._new_id()
             _, body = seal(subject, event, id_, prev=None)
-            seq = await self._store(subject, body, id_, expected_seq, None)
+            seq = await self._store(subject, body, id_, expected_seq, None, within)
             if seq is not None:
                 return seq
         raise Contended(subject=subject, tries=MAX_CONTENTION_TRIES)
@@ -62,6 +63,10 @@ class JetStreamLog:
                     return
                 yield reader.read(message.seq, message.subject, message.body)
                 seq = message.seq + 1
+
+    async def stored(self, from_seq: int, limit: int) -> list[StoredMessage]:
+        """Up to `limit` records as they are stored, not looked at."""
+        return await self._connection.read_batch(self.stream, from_seq, limit)
 
     async def head(self) -> int:
         """See `Log.head`."""
@@ -84,16 +89,16 @@ class JetStreamLog:
 
     # ── appending ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _append_chained(self, subject: str, event: Event, expected_seq: int | None) -> int:
+    async def _append_chained(self, subject: str, event: Event, expected_seq: int | None, within: str) -> int:
         for _ in range(MAX_CONTENTION_TRIES):
             head = self._head or await self._read_head()
             self._head = None  # known again only when the server has confirmed what comes next
             id_ = self._new_id()
             record, body = seal(subject, event, id_, prev=head.hash)
             try:
-                seq = await self._store(subject, body, id_, expected_seq, head.seq)
+                seq = await self._store(subject, body, id_, expected_seq, head.seq, within)
             except WrongLastSequence:
-                await self._check_subject(subject, expected_seq)
+                await self._check_subject(within or subject, expected_seq)
                 continue
             if seq is not None:
                 self._head = Head(seq, record.hash)
@@ -101,11 +106,17 @@ class JetStreamLog:
         raise Contended(subject=subject, tries=MAX_CONTENTION_TRIES)
 
     async def _store(
-        self, subject: str, body: bytes, id_: str, subject_seq: int | None, stream_seq: int | None
+        self, subject: str, body: bytes, id_: str, subject_seq: int | None, stream_seq: int | None, within: str
     ) -> int | None:
         """The sequence, or None if the server dropped it because this id was used before: then another id is due."""
         stored = await self._connection.store(
-            self.stream, subject, body, msg_id=id_, expected_subject_seq=subject_seq, expected_stream_seq=stream_seq
+            self.stream,
+            subject,
+            body,
+            msg_id=id_,
+            expected_subject_seq=subject_seq,
+            expected_stream_seq=stream_seq,
+            expected_within=within,
         )
         return None if stored.duplicate and stored.tries == 1 else stored.seq
 
@@ -126,7 +137,7 @@ class JetStreamLog:
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _batch(self, seq: int) -> list[Any]:
+    async def _batch(self, seq: int) -> list[StoredMessage]:
         for _ in range(LAG_TRIES):
             batch = await self._connection.read_batch(self.stream, seq, READ_BATCH_MESSAGES)
             if batch:

@@ -21,10 +21,12 @@ class Log(Protocol):
         """The stream's name: REGISTRY or EVENTS."""
         ...
 
-    async def append(self, subject: str, event: Event, expected_seq: int | None) -> int:
+    async def append(self, subject: str, event: Event, expected_seq: int | None, within: str = "") -> int:
         """Store `event` and return its sequence: when this returns, it has happened.
 
-        `expected_seq` is the last sequence the decision saw on this subject, 0 for none, None for whatever it is.
+        `expected_seq` is the last sequence the decision saw on this subject, 0 for none, None for whatever it is. With
+        `within`, a pattern that the subject matches, it is the last sequence on any subject that does: for a decision
+        that stands on all of them.
         `WrongLastSequence` if somebody else was first: read, decide and append again.
         """
         ...

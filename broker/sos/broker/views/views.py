@@ -16,14 +16,19 @@ import aiosqlite
 import msgspec
 
 from sos.broker.domain.addresses import Address, AddressOf
-from sos.broker.domain.agents import Agent
+from sos.broker.domain.agents import Agent, Roster
+from sos.broker.domain.catalogue import Entry
+from sos.broker.domain.disks import Disk
+from sos.broker.domain.escalations import Escalation
+from sos.broker.domain.leaks import Leak
 from sos.broker.domain.projects import Project
-from sos.broker.domain.sessions import Session
+from sos.broker.domain.sessions import Session, Sessions
 from sos.broker.domain.squads import Squad
 from sos.broker.log import Recorded
 from sos.broker.views import rows
 from sos.broker.views.nouns import Tables
 from sos.broker.views.projector import Cursor, fold, read_cursor
+from sos.broker.views.rows import Run
 from sos.broker.views.sql import load_migrations, load_queries, migrate
 
 BUSY_TIMEOUT_MS = 5_000
@@ -35,6 +40,16 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     agents: int
     squads: int
+
+
+class VoidKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is to be refused until its credential expires."""
+
+    nkey: str
+    agent: str
+    session: str
+    expires_at: datetime
+    ended: bool
 
 
 class Views:
@@ -90,10 +105,54 @@ class Views:
         """All agents of a project, the revoked ones too, by name."""
         return [rows.agent(row) for row in await self._read.all("agents", project=project)]
 
-    async def agent_by_token(self, token_hash: str) -> Agent | None:
-        """The agent whose token has this SHA-256, in whatever state: the caller looks at it."""
-        row = await self._read.one("agent_by_token", hash=token_hash)
-        return rows.agent(row) if row else None
+    async def agents_by_token(self, token_hash: str) -> list[Agent]:
+        """The agents that hold the token with this SHA-256, or held it before their last rotation, in whatever state:
+        the caller looks at them. At most one of each, where nobody has made a token by hand."""
+        return [rows.agent(row) for row in await self._read.all("agents_by_token", hash=token_hash)]
+
+    async def roster(self, project: str, name: str) -> tuple[Roster, int]:
+        """What a mint is decided on. The sequence is the last of *any* agent's facts of the project."""
+        row = await self._read.one("roster", project=project)
+        agent, _ = await self.agent(project, name)
+        return Roster(agent=agent, custom=row["custom"] if row else 0), row["seq"] if row else 0
+
+    async def catalogue_entry(self, name: str) -> tuple[Entry | None, int]:
+        """One platform-managed agent, listed or not."""
+        row = await self._read.one("catalogue_entry", name=name)
+        return (rows.entry(row), row["seq"]) if row else (None, 0)
+
+    async def catalogue(self) -> list[Entry]:
+        """The platform-managed agents that are listed, by name."""
+        return [rows.entry(row) for row in await self._read.all("catalogue")]
+
+    async def escalation(self, of: str) -> tuple[Escalation | None, int]:
+        """Where it is reported what concerns a project, or the operator (empty)."""
+        row = await self._read.one("escalation", of=of)
+        return (rows.escalation(row), row["seq"]) if row else (None, 0)
+
+    async def disk(self, host: str) -> tuple[Disk | None, int]:
+        """A machine's disk as of its last crossing."""
+        row = await self._read.one("disk", host=host)
+        return (rows.disk(row), row["seq"]) if row else (None, 0)
+
+    async def leak(self, project: str, message_seq: int) -> tuple[Leak | None, int]:
+        """What was found in one message."""
+        row = await self._read.one("leak", project=project, message_seq=message_seq)
+        return (rows.leak(row), row["seq"]) if row else (None, 0)
+
+    async def leaks(self, project: str) -> list[Leak]:
+        """All that was found in a project's messages, oldest first."""
+        return [rows.leak(row) for row in await self._read.all("leaks", project=project)]
+
+    async def tap(self, project: str) -> int:
+        """Up to which message this gateway has looked for secrets."""
+        row = await self._read.one("tap", project=project)
+        return int(row["seq"]) if row else 0
+
+    async def save_tap(self, project: str, seq: int) -> None:
+        """It has looked up to here."""
+        async with self._writing:
+            await self._written.write("save_tap", [{"project": project, "seq": seq}])
 
     async def squad(self, project: str, squad: str) -> tuple[Squad | None, int]:
         """One squad with its members."""
@@ -113,6 +172,43 @@ class Views:
         """The keys of a project's agents whose credential is good at `at`, by agent."""
         found = await self._read.all("sessions", project=project, at=rows.moment(at))
         return [rows.session(row) for row in found]
+
+    async def session_keys(self, project: str, agent: str) -> tuple[Sessions | None, int]:
+        """Every key the fold still holds of an agent. Its facts depend on nothing before them: the sequence is 0."""
+        return rows.sessions(await self._read.all("sessions_of", project=project, agent=agent)), 0
+
+    async def sessions_over(self, at: datetime) -> list[tuple[str, str, str]]:
+        """(project, agent, session) of every session that ran out by `at` without anybody's ending it."""
+        found = await self._read.all("sessions_over", at=rows.moment(at))
+        return [(row["project"], row["agent"], row["session"]) for row in found]
+
+    async def all_void_keys(self, at: datetime) -> list[tuple[str, str]]:
+        """(project, nkey) of every key that is to be refused at `at` although it has not expired."""
+        found = await self._read.all("void_keys", project=None, at=rows.moment(at))
+        return [(row["project"], row["nkey"]) for row in found]
+
+    async def void_keys(self, project: str, at: datetime) -> list[VoidKey]:
+        """The keys that are to be refused at `at` although they have not expired."""
+        found = await self._read.all("void_keys", project=project, at=rows.moment(at))
+        return [msgspec.convert(dict(row), VoidKey, strict=False) for row in found]
+
+    async def has_sessions(self, project: str) -> bool:
+        """Whether a session was ever opened in the project."""
+        return await self._read.one("any_session", project=project) is not None
+
+    async def agent_by_nkey(self, project: str, nkey: str) -> str:
+        """The agent whose session's key this is; empty if nobody's."""
+        row = await self._read.one("agent_by_nkey", project=project, nkey=nkey)
+        return str(row["agent"]) if row else ""
+
+    async def runs(self, project: str, agent: str, limit: int) -> list[Run]:
+        """The runs of an agent, the latest first."""
+        return [rows.run(row) for row in await self._read.all("runs", project=project, agent=agent, limit=limit)]
+
+    async def run(self, project: str, session: str) -> Run | None:
+        """One run."""
+        row = await self._read.one("run", project=project, session=session)
+        return rows.run(row) if row else None
 
     async def address(self, project: str, of: AddressOf, name: str) -> tuple[Address | None, int]:
         """One address."""

@@ -11,11 +11,10 @@ import msgspec
 from sos.sdk import AsyncAgent, Message
 from sos.sdk.demo.bus import DemoBus, throw_away_bus
 from sos.sdk.demo.traffic import Bell, Traffic
-from sos.sdk.gateway import Gateway
+from sos.sdk.holding import Holding
 from sos.sdk.link import Line
-from sos.sdk.session import Session
+from sos.sdk.session import Session, Who
 from sos.wire import subjects
-from sos.wire.api import OpenSession
 from sos.wire.errors import Forbidden, Kind, NatsUnreachable, SosError, UnknownRecipient
 
 STEP_TIMEOUT_S = 20.0
@@ -170,7 +169,7 @@ class Story:
         return AsyncAgent(await self._bus.mint("acme", name), name, url=self._bus.up.url)
 
     def _raw(self, name: str) -> "_Raw":
-        return _Raw(Gateway(self._bus.up.url, self._tokens[name]))
+        return _Raw(self._bus.up.url, self._tokens[name])
 
     def _heard(self, who: str, text: str) -> bool:
         return any(m.to == who and m.text == text for m in self._got)
@@ -199,9 +198,8 @@ class StepFailed(
 class _Raw:
     """An agent's own credential on a bare connection: what someone holds who does not use the SDK."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        ask = OpenSession(public_nkey="", inbox_prefix="")  # the session fills both in
-        self._session = Session(gateway, ask, _nothing, STEP_TIMEOUT_S)
+    def __init__(self, url: str, token: str) -> None:
+        self._session = Session(url, Holding(token), Who(), _nothing, STEP_TIMEOUT_S)
 
     async def __aenter__(self) -> Line:
         return await (await self._session.__aenter__()).line(STEP_TIMEOUT_S)

@@ -1,0 +1,103 @@
+"""Every refusal and failure of the bus that crosses a door. The root is in `sos.wire.error`.
+
+The law: each has one code and names its cure; `to_wire` on one side, `from_wire` on the other give the same class with
+the same fields.
+"""
+
+from sos.wire.error import ErrorBody, Kind, SosError
+from sos.wire.errors.access import (
+    AgentDisabled,
+    Forbidden,
+    MalformedToken,
+    MissingScope,
+    MissingToken,
+    NameClaimed,
+    UnknownToken,
+    WrongIdentity,
+)
+from sos.wire.errors.crossing import from_wire
+from sos.wire.errors.inputs import (
+    BadEnvelope,
+    BadName,
+    BadRequest,
+    BadSubject,
+    BodyTooLarge,
+    IdempotencyMismatch,
+    InProgress,
+    MessageTooLarge,
+    RateLimited,
+    ReservedName,
+    SecretInMessage,
+    TooManyHops,
+)
+from sos.wire.errors.places import (
+    NotFound,
+    NotInCatalogue,
+    UnknownAgent,
+    UnknownContext,
+    UnknownMessage,
+    UnknownProject,
+    UnknownRecipient,
+    UnknownSquad,
+    UnknownVerb,
+)
+from sos.wire.errors.states import (
+    Contended,
+    GatewayUnreachable,
+    Internal,
+    LimitReached,
+    NameTaken,
+    NatsUnreachable,
+    NotAMember,
+    NotStored,
+    RevocationPending,
+    Stopped,
+    StorageExhausted,
+)
+
+__all__ = [
+    "AgentDisabled",
+    "BadEnvelope",
+    "BadName",
+    "BadRequest",
+    "BadSubject",
+    "BodyTooLarge",
+    "Contended",
+    "ErrorBody",
+    "Forbidden",
+    "GatewayUnreachable",
+    "IdempotencyMismatch",
+    "InProgress",
+    "Internal",
+    "Kind",
+    "LimitReached",
+    "MalformedToken",
+    "MessageTooLarge",
+    "MissingScope",
+    "MissingToken",
+    "NameClaimed",
+    "NameTaken",
+    "NatsUnreachable",
+    "NotAMember",
+    "NotFound",
+    "NotInCatalogue",
+    "NotStored",
+    "RateLimited",
+    "ReservedName",
+    "RevocationPending",
+    "SecretInMessage",
+    "SosError",
+    "Stopped",
+    "StorageExhausted",
+    "TooManyHops",
+    "UnknownAgent",
+    "UnknownContext",
+    "UnknownMessage",
+    "UnknownProject",
+    "UnknownRecipient",
+    "UnknownSquad",
+    "UnknownToken",
+    "UnknownVerb",
+    "WrongIdentity",
+    "from_wire",
+]
