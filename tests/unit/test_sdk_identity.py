@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sos.sdk import AsyncAgent, identity
+from sos.sdk import AsyncAgent
 from sos.sdk.identity import find, find_url, install_id, save
 from sos.wire.errors import BadName, BadRequest, MalformedToken, MissingToken, UnknownAgent
 from sos.wire.home import DEFAULT_URL
@@ -28,12 +28,12 @@ def write_context(home: Path, content: bytes) -> None:
 
 def test_a_token_given_as_argument_comes_before_the_environment_and_the_home(monkeypatch: pytest.MonkeyPatch):
     save("acme", "bob", SAVED)
-    assert find(None, "bob", None, None).token == SAVED
+    assert find(None, "bob", None, None).holding.now() == SAVED
     monkeypatch.setenv("SOS_TOKEN", f"  {ENVIRONMENT}\n")
-    assert find(None, "bob", None, None).token == ENVIRONMENT
-    assert find(ARGUMENT, "bob", None, None).token == ARGUMENT
+    assert find(None, "bob", None, None).holding.now() == ENVIRONMENT
+    assert find(ARGUMENT, "bob", None, None).holding.now() == ARGUMENT
     monkeypatch.setenv("SOS_TOKEN", "  ")
-    assert find("", "bob", None, None).token == SAVED
+    assert find("", "bob", None, None).holding.now() == SAVED
 
 
 def test_an_address_given_as_argument_comes_before_the_environment_and_the_home(
@@ -66,15 +66,16 @@ def test_a_context_that_cannot_be_read_is_told_as_an_error_of_the_bus(home: Path
 
 def test_the_only_saved_agent_is_found_without_a_name():
     save("acme", "bob", SAVED)
-    assert find(None, None, None, None) == identity.Identity(SAVED, "", DEFAULT_URL)
+    found = find(None, None, None, None)
+    assert (found.holding.now(), found.name, found.url) == (SAVED, "", DEFAULT_URL)
 
 
 def test_a_saved_agent_is_found_by_name_and_project():
     save("acme", "bob", SAVED)
     save("other", "bob", OTHER)
-    assert find(None, "agent:Bob", "Acme", None).token == SAVED
-    assert find(None, "bob", "other", None).token == OTHER
-    assert find(None, None, "other", None).token == OTHER
+    assert find(None, "agent:Bob", "Acme", None).holding.now() == SAVED
+    assert find(None, "bob", "other", None).holding.now() == OTHER
+    assert find(None, None, "other", None).holding.now() == OTHER
 
 
 def test_more_than_one_saved_agent_is_not_guessed_between():

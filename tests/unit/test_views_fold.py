@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, overload
@@ -11,9 +12,23 @@ from typing import Any, overload
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.test_domain_history import SLUGS, T0, histories, play
+from tests.unit.test_domain_history import SLUGS, T0, agent_commands, histories, play, session_commands
 
-from sos.broker.domain import BrokenHistory, agents, squads, subject_of
+from sos.broker.domain import (
+    AnyEvent,
+    BrokenHistory,
+    addresses,
+    agent_facts,
+    agents,
+    catalogue,
+    disks,
+    escalations,
+    leaks,
+    projects,
+    sessions,
+    squads,
+    subject_of,
+)
 from sos.broker.domain.event import Command
 from sos.broker.errors import DataLoss
 from sos.broker.log import MemoryLog, Recorded
@@ -67,6 +82,53 @@ def test_any_cutting_and_interleaving_gives_what_a_refold_gives(history: list[Co
 
 
 @settings(deadline=None, max_examples=30)
+@given(histories, st.randoms(use_true_random=False))
+def test_a_fold_that_goes_on_from_any_cursor_gives_what_a_refold_gives(history: list[Command], chance: random.Random):
+    async def run() -> None:
+        logs = await logs_of(history)
+        left = {key: await read(log) for key, log in logs.items()}
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "views.db"
+            async with open_views(path) as views:  # a gateway that stops anywhere
+                for key, records in left.items():
+                    await views.apply(key, project_of(key), records[: chance.randint(0, len(records))])
+            async with open_views(path) as views:  # and starts again
+                for key, log in logs.items():
+                    await catch_up(views, key, log)
+                dumped = await views.dump()
+            await refold(path, logs)
+            async with open_views(path) as views:
+                assert await views.dump() == dumped
+
+    asyncio.run(run())
+
+
+async def held(views: Views, state: Any) -> Any:
+    """What the views have of a state of the domain."""
+    match state:
+        case projects.Project():
+            return (await views.project(state.slug))[0]
+        case agents.Agent():
+            return (await views.agent(state.project, state.name))[0]
+        case squads.Squad():
+            return (await views.squad(state.project, state.squad))[0]
+        case addresses.Address():
+            return (await views.address(state.project, state.of, state.name))[0]
+        case catalogue.Entry():
+            return (await views.catalogue_entry(state.name))[0]
+        case escalations.Escalation():
+            return (await views.escalation(state.of))[0]
+        case disks.Disk():
+            return (await views.disk(state.host))[0]
+        case leaks.Leak():
+            return (await views.leak(state.project, state.message_seq))[0]
+        case _:
+            assert isinstance(state, sessions.Sessions)
+            found = (await views.session_keys(state.project, state.agent))[0]
+            return {nkey: k.session for nkey, k in found.by_nkey.items()} if found else {}
+
+
+@settings(deadline=None, max_examples=30)
 @given(histories)
 def test_the_views_hold_the_states_that_the_domain_folded(history: list[Command]):
     async def run() -> None:
@@ -74,19 +136,67 @@ def test_the_views_hold_the_states_that_the_domain_folded(history: list[Command]
         with TemporaryDirectory() as folder:
             await refold(Path(folder) / "views.db", logs)
             async with open_views(Path(folder) / "views.db") as views:
-                held = [*await views.projects()]
+                for state in states.values():
+                    known = state
+                    if isinstance(state, sessions.Sessions):
+                        known = {nkey: k.session for nkey, k in state.by_nkey.items()}
+                    assert await held(views, state) == known
+
+    asyncio.run(run())
+
+
+def runs_of(events: Sequence[AnyEvent]) -> dict[tuple[str, str, str], list[Any]]:
+    """Every run there was, told from the facts alone: when it began, when and why it ended first."""
+    runs: dict[tuple[str, str, str], list[Any]] = {}
+    for event in events:
+        if isinstance(event, sessions.SessionOpened):
+            runs.setdefault((event.project, event.agent, event.session), [event.at, event.client, None, ""])
+        elif isinstance(event, sessions.SessionEnded):
+            run = runs[event.project, event.agent, event.session]
+            run[2:] = run[2:] if run[2] else [event.at, event.reason]
+    return runs
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(session_commands, max_size=40))
+def test_every_run_stays_on_record_with_its_first_opening_and_its_first_end(history: list[Command]):
+    async def run() -> None:
+        events = play(history)[0]
+        with TemporaryDirectory() as folder:
+            await refold(Path(folder) / "views.db", await logs_of(history))
+            async with open_views(Path(folder) / "views.db") as views:
+                kept = [r for slug in SLUGS for name in ("ann", "bob") for r in await views.runs(slug, name, 99)]
+        found = {(r.project, r.agent, r.session): [r.opened_at, r.client, r.ended_at, r.reason] for r in kept}
+        assert found == runs_of(events)
+
+    asyncio.run(run())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(agent_commands | session_commands, min_size=10, max_size=50),
+    st.integers(0, 60 * 24).map(lambda m: T0 + timedelta(minutes=m)),
+)
+def test_the_keys_to_refuse_are_those_that_their_agent_does_not_honour(history: list[Command], at: datetime):
+    async def run() -> None:
+        events, states = play(history)
+        # A revocation is of the key, so a key counts from the first epoch that anything was signed for it in.
+        keys: dict[tuple[str, str, str], tuple[int, datetime]] = {}
+        for e in events:
+            if isinstance(e, sessions.SessionOpened):
+                epoch, until = keys.get((e.project, e.agent, e.nkey), (e.epoch, e.expires_at))
+                keys[e.project, e.agent, e.nkey] = min(epoch, e.epoch), max(until, e.expires_at)
+        void: set[tuple[str, str, str]] = set()
+        for (project, name, nkey), (epoch, until) in keys.items():
+            agent = states.get(agents.subject(project, name))
+            if agent is not None and until > at and not agent.honours(epoch, at):
+                void.add((project, name, nkey))
+        with TemporaryDirectory() as folder:
+            await refold(Path(folder) / "views.db", await logs_of(history))
+            async with open_views(Path(folder) / "views.db") as views:
                 for slug in SLUGS:
-                    held += [*await views.agents(slug), *await views.squads(slug), *await views.addresses(slug)]
-                    keys = {s.nkey for s in await views.sessions(slug, T0.replace(year=1999))}
-                    kept = {
-                        k
-                        for s in states.values()
-                        if getattr(s, "by_nkey", None) and s.project == slug
-                        for k in s.by_nkey
-                    }
-                    assert keys == kept
-        flat = [state for state in states.values() if not hasattr(state, "by_nkey")]
-        assert sorted(map(repr, held)) == sorted(map(repr, flat))
+                    found = {(slug, key.agent, key.nkey) for key in await views.void_keys(slug, at)}
+                    assert found == {key for key in void if key[0] == slug}
 
     asyncio.run(run())
 
@@ -193,7 +303,7 @@ async def test_a_fact_on_a_subject_that_is_not_its_own_is_data_loss(tmp_path: Pa
 
 
 async def test_a_fact_that_cannot_be_there_is_refused_and_nothing_is_folded(tmp_path: Path):
-    orphan = agents.AgentRevoked(at=T0, actor="operator", project="acme", name="bob")
+    orphan = agent_facts.AgentRevoked(at=T0, actor="operator", project="acme", name="bob")
     async with open_views(tmp_path / "views.db") as views:
         with pytest.raises(BrokenHistory, match=r"agent\.revoked"):
             await views.apply(REGISTRY_KEY, None, recorded(orphan))
@@ -204,7 +314,7 @@ async def test_a_chain_that_does_not_continue_the_cursor_is_data_loss(tmp_path: 
     one, other = MemoryLog("REGISTRY", chained=True), MemoryLog("REGISTRY", chained=True)
     for log in (one, other):
         for name in ("ann", "bob"):
-            event = agents.AgentMinted(
+            event = agent_facts.AgentMinted(
                 at=T0,
                 actor="x",
                 project="acme",

@@ -12,7 +12,19 @@ import aiosqlite
 import pytest
 from tests.unit.test_domain_history import T0
 
-from sos.broker.domain import AnyEvent, addresses, agents, projects, sessions, squads, subject_of
+from sos.broker.domain import (
+    AnyEvent,
+    addresses,
+    agent_facts,
+    catalogue,
+    disks,
+    escalations,
+    leaks,
+    projects,
+    sessions,
+    squads,
+    subject_of,
+)
 from sos.broker.errors import DataLoss
 from sos.broker.log import Recorded
 from sos.broker.views import (
@@ -26,6 +38,8 @@ from sos.broker.views import (
     open_views,
 )
 from sos.broker.views.sql import load_migrations, load_queries, migrate
+from sos.wire.scopes import ALL
+from sos.wire.skills import Skill
 
 ACME = events_key("acme")
 WHO: dict[str, Any] = {"at": T0, "actor": "operator"}
@@ -34,14 +48,24 @@ CY: dict[str, Any] = {**BOB, "name": "cy"}
 RED: dict[str, Any] = {**WHO, "project": "acme", "squad": "red"}
 ITS_ADDRESS: dict[str, Any] = {**BOB, "name": "red"}
 BLUE: dict[str, Any] = {**RED, "squad": "blue"}
+RUN: dict[str, Any] = {**WHO, "project": "acme", "agent": "bob"}
+OFFERED: dict[str, Any] = {"model": "m", "charter": "c", "role": "oracle", "scopes": ALL, "skills": (Skill(id="a"),)}
+HOUR = timedelta(hours=1)
+FOUND = leaks.Leaked(kind="agent_token", tail="abcd", of="agent:bob", action="voided")
 
 REGISTRY_FACTS: Sequence[AnyEvent] = [
     projects.ProjectCreated(
         **WHO, slug="acme", project_id="p1", tier="scale", tenant_token_hash="th", tenant_token_tail="tail"
     ),
-    agents.AgentMinted(**BOB, model="m", charter="c", scopes=(), token_hash="bh", token_tail="ail"),
-    agents.AgentMinted(**CY, model="", charter="", scopes=(), token_hash="ch", token_tail=""),
-    agents.AgentRevoked(**CY),
+    agent_facts.AgentMinted(**BOB, model="m", charter="c", scopes=(), token_hash="bh", token_tail="ail"),
+    agent_facts.AgentMinted(**CY, model="", charter="", scopes=(), token_hash="ch", token_tail=""),
+    agent_facts.AgentRevoked(**CY),
+    catalogue.EntryAdded(**WHO, name="kasra", **OFFERED),
+    catalogue.EntryAdded(**WHO, name="athena", **OFFERED),
+    catalogue.EntryRemoved(**WHO, name="athena"),
+    escalations.EscalationSet(**WHO, of="", to="acme/agent:bob"),
+    escalations.EscalationSet(**WHO, of="acme", to="acme/squad:red"),
+    disks.DiskCrossed(**WHO, host="m1", level="warning", used_percent=90.5),
 ]
 PROJECT_FACTS: Sequence[AnyEvent] = [
     squads.SquadCreated(**RED, purpose="paint"),
@@ -55,6 +79,7 @@ PROJECT_FACTS: Sequence[AnyEvent] = [
         )
         for h in (1, 2)
     ),
+    leaks.LeakFound(**WHO, project="acme", message_seq=7, sender="bob", secrets=(FOUND,)),
 ]
 
 
@@ -84,7 +109,7 @@ async def test_an_agent_is_found_by_name_and_by_token(views: Views):
     agent, seq = await views.agent("acme", "bob")
     assert seq == 2
     assert agent is not None
-    assert await views.agent_by_token("bh") == agent
+    assert await views.agents_by_token("bh") == [agent]
     assert [a.name for a in await views.agents("acme")] == ["bob", "cy"]
 
 
@@ -126,7 +151,13 @@ async def test_revoked_agents_do_not_count(views: Views):
 async def test_what_is_not_there_is_none_at_sequence_zero(views: Views):
     assert await views.project("x") == await views.agent("acme", "x") == await views.squad("acme", "x") == (None, 0)
     assert await views.address("acme", "agent", "x") == (None, 0)
-    assert await views.agent_by_token("x") is None
+    assert await views.catalogue_entry("x") == await views.escalation("x") == await views.disk("x") == (None, 0)
+    assert await views.leak("acme", 1) == await views.session_keys("acme", "x") == (None, 0)
+    assert await views.agents_by_token("x") == await views.leaks("x") == await views.runs("acme", "x", 9) == []
+    assert await views.run("acme", "x") is None
+    assert await views.key_holder("x") is None
+    assert not await views.has_sessions("x")
+    assert await views.tap("x") == 0
     assert await views.project_by_tenant_token("x") is None
     assert await views.cursor("EVENTS/x") == Cursor(0, "")
 
@@ -141,11 +172,25 @@ async def test_a_reader_does_not_wait_for_a_writer(views: Views):
     other.close()
 
 
+NO_PROJECTIONS = {"taps"}
+"""How far this gateway has looked is its own affair: no stream says it, so a refold cannot give it again."""
+
+
 async def test_every_table_is_in_the_dump(views: Views):
     async with aiosqlite.connect(views.path) as db:
         tables = {row[0] for row in await db.execute_fetchall("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    tables -= NO_PROJECTIONS
     assert {f"dump_{table}" for table in tables} == {name for name in load_queries() if name.startswith("dump_")}
     assert {line.split(b'"')[1].decode() for line in (await views.dump()).splitlines()} == tables
+
+
+async def test_how_far_the_tap_has_looked_is_kept_and_is_no_part_of_the_projections(views: Views):
+    before = await views.dump()
+    for seq in (5, 9):
+        await views.save_tap("acme", seq)
+        assert await views.tap("acme") == seq
+    assert await views.tap("beta") == 0
+    assert await views.dump() == before
 
 
 def test_every_query_is_described():

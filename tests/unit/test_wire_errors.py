@@ -3,6 +3,7 @@
 import copy
 import importlib
 import pickle
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -20,6 +21,9 @@ PINNED = {
     *("unknown_recipient", "unknown_squad", "unknown_project", "unknown_agent", "not_found"),
     *("name_taken", "not_a_member", "contended", "storage_exhausted", "limit_reached", "body_too_large"),
     *("gateway_unreachable", "nats_unreachable", "not_stored", "stopped", "internal"),
+    *("agent_disabled", "name_claimed", "reserved_name", "secret_in_message", "rate_limited"),
+    *("idempotency_mismatch", "in_progress", "unknown_verb", "unknown_message", "unknown_context"),
+    *("not_in_catalogue", "revocation_pending"),
     # sos.broker.errors
     *("no_server_binary", "server_too_old", "server_failed", "unsafe_server", "home_in_use", "data_loss"),
     *("empty_grant", "wrong_last_sequence", "missing_extra", "nothing_there", "bad_key_file", "unsafe_key_file"),
@@ -27,19 +31,26 @@ PINNED = {
 
 
 def in_module(cls: type[SosError]) -> bool:
-    """Whether it is one of the bus' own errors, in its own module (a test may have made others)."""
-    return cls.__module__ in {errors.__name__, sos.broker.errors.__name__}
+    """Whether it is one of the bus' own errors, in its own modules (a test may have made others)."""
+    return cls.__module__ == sos.broker.errors.__name__ or cls.__module__.startswith(f"{errors.__name__}.")
 
 
 ALL = sorted((c for c in SosError.__subclasses__() if in_module(c)), key=lambda c: c.code)
+
+
+SAMPLES: dict[str, Callable[[int], Any]] = {
+    "str": lambda i: f"some{i}",
+    "int": lambda i: i + 41,
+    "float": lambda i: i + 0.25,
+    "tuple[str, ...]": lambda i: (f"v{i}", f"w{i}"),
+}
 
 
 def sample(cls: type[SosError]) -> SosError:
     """One with every field filled, in the field's type."""
     values: dict[str, Any] = {}
     for i, field in enumerate(fields(cls)):
-        kind = str(field.type)
-        values[field.name] = i + 41 if "int" in kind else (f"v{i}", f"w{i}") if "tuple" in kind else f"some{i}"
+        values[field.name] = SAMPLES[str(field.type).removeprefix("<class '").removesuffix("'>")](i)
     return cls(**values)
 
 
@@ -51,6 +62,11 @@ def over_the_wire(error: SosError) -> SosError:
 def test_the_codes_are_what_programs_know():
     assert {c.code for c in ALL} == PINNED
     assert len(ALL) == len(PINNED)
+
+
+def test_every_error_of_the_wire_is_told_by_its_package():
+    assert {c.__name__ for c in ALL if c.__module__.startswith("sos.wire.")} <= set(errors.__all__)
+    assert sorted(errors.__all__) == list(errors.__all__)
 
 
 def test_every_error_stands_right_below_the_root_where_from_wire_finds_it():

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos.wire import names
-from sos.wire.errors import BadName
+from sos.wire.errors import BadName, SecretInMessage
+from sos.wire.tokens import TokenKind, make
 
 DNS_LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 
@@ -95,3 +96,14 @@ def test_the_closest_names_come_best_first_and_are_few():
     assert len(names.closest("bob", known)) <= 3
     assert names.closest("zzz", known) == ()
     assert names.closest("zzz", iter([])) == ()
+
+
+@pytest.mark.parametrize("kind", TokenKind)
+def test_a_token_in_the_place_of_a_name_is_refused_and_not_shown(kind: TokenKind):
+    token = make(kind)
+    for text in (token, f"agent {token}", f"x.{token}"):
+        with pytest.raises(SecretInMessage) as refused:
+            names.normalise(text)
+        assert token.lower() not in str(refused.value).lower()
+        with pytest.raises(SecretInMessage):
+            names.recipient(f"agent:{text}")

@@ -214,10 +214,38 @@ def test_a_pattern_matches_the_subjects_it_is_for_and_no_other(which: str, proje
     assert len(hits) == (1 if belongs(subject, project, name) else 0)
 
 
-@given(project=confusing, verb=confusing_verb, subject=confused)
-def test_an_api_pattern_matches_every_agents_calls_of_one_verb(project: str, verb: str, subject: Subject):
-    belongs = isinstance(subject, ApiCall) and (subject.project, subject.verb) == (project, verb)
-    assert nats_matches(subjects.api_pattern(project, verb), str(subject)) == belongs
+@given(project=confusing, subject=confused)
+def test_an_api_pattern_matches_every_agents_calls_in_one_project(project: str, subject: Subject):
+    belongs = isinstance(subject, ApiCall) and subject.project == project
+    assert nats_matches(subjects.api_pattern(project), str(subject)) == belongs
+
+
+@given(call=st.builds(ApiCall, confusing, confusing, confusing_verb))
+def test_a_call_is_parsed_by_both_parsers_alike(call: ApiCall):
+    assert subjects.parse_call(str(call)) == subjects.parse(str(call)) == call
+
+
+@pytest.mark.parametrize("verb", ["Tasks.List", "a.b.c", "tasks.*", "x" * 500, "é", "peers peers"])
+def test_a_verb_that_could_not_be_one_still_tells_who_calls(verb: str):
+    assert subjects.parse_call(f"project.acme.api.ann.{verb}") == ApiCall("acme", "ann", verb)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "project.acme.api.ann",
+        "project.acme.api",
+        "project.acme.api.Ann.peers",
+        "project.a*.api.ann.peers",
+        "project.acme.api..peers",
+        "project.acme.agent.ann.bob",
+        "registry.acme.agent.ann",
+        "",
+    ],
+)
+def test_what_no_agent_can_be_named_in_is_no_call(subject: str):
+    with pytest.raises(BadSubject):
+        subjects.parse_call(subject)
 
 
 @given(project=confusing, address=st.builds(Address, confusing, sides, confusing))
@@ -250,4 +278,4 @@ def test_no_pattern_is_built_from_hostile_text(bad: str):
         with pytest.raises(BadName):
             build(bad, "a")
     with pytest.raises(BadName):
-        subjects.api_pattern(bad, "peers")
+        subjects.api_pattern(bad)

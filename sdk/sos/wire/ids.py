@@ -12,10 +12,10 @@ from uuid import UUID
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-def uuid7(now_ms: int | None = None) -> str:
-    """A new UUIDv7 in its canonical text form."""
+def uuid7(now_ms: int | None = None, random80: int | None = None) -> str:
+    """A new UUIDv7 in its canonical text form. `random80`, 80 bits of a keyed hash, is for one to be made again."""
     ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    bits = (ms & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    bits = (ms & (1 << 48) - 1) << 80 | (secrets.randbits(80) if random80 is None else random80)
     bits = bits & ~(0xF << 76) | 0x7 << 76  # version 7
     bits = bits & ~(0x3 << 62) | 0x2 << 62  # variant of RFC 9562
     return str(UUID(int=bits))

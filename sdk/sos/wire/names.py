@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from sos.wire.errors import BadName
+from sos.wire.secrets import check_no_secret
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A project slug, an agent name or a squad id: 1 to 63 characters, a valid DNS label, one NATS token."""
@@ -37,9 +38,13 @@ def normalise(text: str, what: str = "name") -> str:
     Lower-cases ASCII, turns each run of white space and of ``. _ / : \\ -`` into one hyphen and trims hyphens at both
     ends. Everything else that is not a letter or digit of ASCII is refused with `BadName` rather than dropped, so
     that two different texts rarely meet in one name and a look-alike letter never does.
+
+    A token in the place of a name is refused with `SecretInMessage`: in lower case it would pass for a name, be shown
+    and stored, and be little harder to guess than it is to read.
     """
     if len(text) > MAX_FREE_TEXT_CHARS or not text.isascii():
         raise BadName(what=what, given=text[:MAX_FREE_TEXT_CHARS])
+    check_no_secret(text.encode())
     return check(_JOINERS.sub("-", text.lower()).strip("-"), what)
 
 

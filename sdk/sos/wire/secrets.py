@@ -16,10 +16,11 @@ from sos.wire.errors import MalformedToken, SecretInMessage
 
 _WORD = "[A-Za-z0-9_-]"
 # Tokens and seeds are looked for at every place, so that one that looks like a secret and is none hides no real one
-# that begins inside it; their checksums tell. A JWT is looked for in runs of words with dots between them, each begun
+# that begins inside it; their checksums tell. (A seed's third character holds the end of its kind, its last one two
+# bits that are not used: neither can be any.) A JWT is looked for in runs of words with dots between them, each begun
 # once, so that a text made of nothing but beginnings takes no longer to read than another.
 _TOKEN = re.compile(r"(?=(sk-(?:bus|ten|op)-[0-9A-Za-z]{33}))")
-_SEED = re.compile(r"(?=(S[UAONCX][A-D][A-Z2-7]{55}))")
+_SEED = re.compile(r"(?=(S[UAONCX][A-D][A-Z2-7]{54}[AEIMQUY4]))")
 _DOTTED = re.compile(rf"(?<!{_WORD}){_WORD}{{10,}}+(?:\.{_WORD}{{10,}}+){{2,}}+")
 _MIN_SIGNATURE_CHARS = 20
 MAX_JWT_HEADER_CHARS = 512

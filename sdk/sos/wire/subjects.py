@@ -18,6 +18,8 @@ EVENTS = "EVENTS"
 """The stream of a project's facts."""
 REGISTRY = "REGISTRY"
 """The stream of facts about all projects, in the account SOS."""
+IDEMPOTENCY = "IDEMPOTENCY"
+"""The stream of answers to requests that may be repeated, in the account SOS."""
 
 GATEWAY = "gateway"
 """The sender of what the bus itself has to say. No agent may be called so."""
@@ -33,6 +35,7 @@ _REPLY_TOKENS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _ACK = re.compile(r"\$JS\.ACK\.([^.]+)\.([^.]+)" + r"\.([0-9]{1,20})" * 5)
 _NOUN = re.compile(r"[a-z][a-z_]{0,31}")
 _VERB = re.compile(r"[a-z_]{1,32}(?:\.[a-z_]{1,32})?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class _Subject(msgspec.Struct, frozen=True):
@@ -142,6 +145,18 @@ def parse_message(subject: str) -> Message:
     return found
 
 
+def parse_call(subject: str) -> ApiCall:
+    """Like `parse`, for whatever `api_grant` lets an agent publish: the verb may be one that no gateway could serve.
+
+    So that who asks for something impossible is answered and does not wait. `BadSubject` for anything else.
+    """
+    match subject.split("."):
+        case ["project", project, "api", agent, *verb] if verb and names.is_name(project) and names.is_name(agent):
+            return ApiCall(project, agent, ".".join(verb))
+        case _:
+            raise BadSubject(subject=subject[:256])
+
+
 def _shape(tokens: list[str]) -> Subject | None:
     match tokens:
         case ["project", project, "agent", to, sender]:
@@ -178,6 +193,16 @@ def facts_of(project: str) -> tuple[str, str]:
 REGISTRY_FACTS = "registry.*.*.*"
 """What the stream REGISTRY stores."""
 
+REPEATS = "idempotency.*"
+"""What the stream IDEMPOTENCY stores."""
+
+
+def repeat(digest: str) -> str:
+    """Where the answer to one request that may be repeated is: `idempotency.<64 hex characters>`."""
+    if _DIGEST.fullmatch(digest) is None:
+        raise BadSubject(subject=f"idempotency.{digest}"[:256])
+    return f"idempotency.{digest}"
+
 
 def agents_of(project: str) -> str:
     """The facts of every agent of a project, in REGISTRY."""
@@ -194,9 +219,9 @@ def squad_filter(project: str, squad: str) -> str:
     return f"project.{_n(project)}.squad.{_n(squad)}.*"
 
 
-def api_pattern(project: str, verb: str) -> str:
-    """Every agent's calls of one verb."""
-    return str(ApiCall(project, "x", verb)).replace(".api.x.", ".api.*.")
+def api_pattern(project: str) -> str:
+    """Every agent's calls of every verb."""
+    return f"project.{_n(project)}.api.*.>"
 
 
 def send_pattern(project: str, agent: str) -> str:
