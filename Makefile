@@ -11,10 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12; do \
 	&& echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types bench faults clean setup setup-dev
+.PHONY: help demo up test lint types bench bench-revoke faults fuzz clean setup setup-dev
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## The whole bus on a throw-away home, told and checked (ARGS=--json)
 	@$(BIN)/sos demo $(ARGS)
@@ -35,6 +35,12 @@ types: setup-dev ## pyright, strict
 
 faults: setup-dev ## The long fault runs: 20 kills of the server, 20 of the gateway (ARGS=--kills=N)
 	@$(BIN)/pytest tests/faults --kills=20 --timeout=1800 $(ARGS)
+
+fuzz: setup-dev ## A thousand requests of each kind against /openapi.json, in half an hour or so
+	@SOS_HTTP_EXAMPLES=1000 $(BIN)/pytest tests/acceptance/test_openapi_schemathesis.py --timeout=3600 $(ARGS)
+
+bench-revoke: setup-dev ## How soon a revoked agent is cut off: 200 of them (ARGS=--agents=N)
+	@PYTHONPATH=. $(BIN)/python bench/revocation.py $(ARGS)
 
 bench: setup-dev ## Timings on this machine; they gate nothing
 	@$(BIN)/python bench/delivery.py $(ARGS)

@@ -12,15 +12,21 @@ from sos.broker.control.agents import Agents
 from sos.broker.control.audit import Auditing
 from sos.broker.control.catalogue import Catalogue
 from sos.broker.control.cutting import Cutting
+from sos.broker.control.disks import DiskWatch, watched
 from sos.broker.control.escalations import Escalations
+from sos.broker.control.idempotency import Idempotency
 from sos.broker.control.journal import Journal
+from sos.broker.control.leaks import Leaks
 from sos.broker.control.me import Mirror, Versions
 from sos.broker.control.peers import Peers
 from sos.broker.control.projects import Projects, Urls
+from sos.broker.control.rates import Rates
 from sos.broker.control.sessions import Sessions
 from sos.broker.control.squads import Squads
+from sos.broker.control.tap import tapped
 from sos.broker.control.tenant import Tenant
-from sos.broker.control.tokens import Minting
+from sos.broker.control.tokens import Doorkeeper, Minting
+from sos.broker.control.voiding import Voiding
 from sos.broker.log.jetstream import JetStreamLog
 from sos.broker.nats.accounts import Accounts
 from sos.broker.nats.keys import Keyring
@@ -39,7 +45,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     log: JetStreamLog
     accounts: Accounts
     keyring: Keyring
+    doorkeeper: Doorkeeper
+    idempotency: Idempotency
     urls: Urls
+    available: Callable[[], bool]
+    """Whether NATS answers just now."""
     versions: Versions
 
 
@@ -50,11 +60,13 @@ class Bus:
         config, registry = parts.config, parts.registry
         minting = Minting(lambda kind, repeat: parts.keyring.secret("token of a repeated request", kind, repeat))
         self.registry = registry
+        self.idempotency = parts.idempotency
+        self.rates = Rates(config.tiers, registry.views)
         self.projects = Projects(
-            config, registry, parts.accounts, parts.urls, minting, lambda tenant: serve(self, tenant)
+            config, registry, parts.accounts, parts.urls, minting, lambda tenant: self._serving(tenant, serve)
         )
         self.agents = Agents(config, registry, self.projects, minting)
-        self.cutting = Cutting(registry, self.projects, self.agents, minting)
+        self.cutting = Cutting(registry, self.projects, self.agents, minting, parts.available)
         self.catalogue = Catalogue(registry)
         self.escalations = Escalations(registry, self.projects)
         self.squads = Squads(registry.views, self.projects, self.agents)
@@ -62,6 +74,16 @@ class Bus:
         self.sessions = Sessions(config, registry, parts.urls, self.projects, self.agents, self.squads)
         self.mirror = Mirror(registry.views, self.projects, self.agents, parts.urls, parts.versions)
         self.auditing = Auditing(parts.log)
+        voiding = Voiding(config, registry.views, self.projects, self.cutting, minting, parts.keyring, parts.doorkeeper)
+        notices = parts.keyring.secret("ids of notices")
+        self.leaks = Leaks(registry, self.projects, self.escalations, voiding, notices)
+        self.disk = DiskWatch(registry, self.escalations, config.home, notices)
+
+    @asynccontextmanager
+    async def _serving(self, tenant: Tenant, serve: ServeBus) -> AsyncGenerator[None]:
+        """What runs for an open project: its door, and the tap on what its agents publish."""
+        async with serve(self, tenant), tapped(tenant, self.registry.views, self.leaks):
+            yield
 
     async def settle(self) -> None:
         """Everything that is owed: agents to be cut off first, then projects that are not open."""
@@ -86,7 +108,11 @@ async def open_bus(parts: Parts, serve: ServeBus) -> AsyncGenerator[Bus]:
     bus = Bus(parts, serve)
     try:
         await bus.settle()
-        async with parts.registry.followed(bus.settle), swept(bus, parts.config.sweep_s):
+        async with (
+            parts.registry.followed(bus.settle),
+            swept(bus, parts.config.sweep_s),
+            watched(bus.disk, parts.config.disk_watch_s),
+        ):
             yield bus
     finally:
         await bus.projects.close()

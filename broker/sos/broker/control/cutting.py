@@ -5,6 +5,7 @@ connected with it; the address says so; then the caller is answered. While NATS 
 this gateway's disk (`sos.broker.control.pending`) and nothing is served before it was carried out.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -21,17 +22,26 @@ from sos.wire.errors import NatsUnreachable, RevocationPending, UnknownAgent
 from sos.wire.names import closest, normalise
 from sos.wire.tokens import TokenKind, digest, tail
 
+log = logging.getLogger(__name__)
+
 
 class Cutting:
     """For agents of all projects."""
 
-    def __init__(self, registry: Journal, projects: Projects, agents_: Agents, minting: Minting) -> None:
+    def __init__(
+        self,
+        registry: Journal,
+        projects: Projects,
+        agents_: Agents,
+        minting: Minting,
+        available: Callable[[], bool],
+    ) -> None:
         self._registry = registry
         self._views = registry.views
         self._projects = projects
         self._agents = agents_
         self._minting = minting
-        projects.pending.carry_out_with(self._carry_out)
+        projects.pending.carry_out_with(self._carry_out, available)
 
     # ── the owner's ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -72,7 +82,7 @@ class Cutting:
 
     async def rotate_own(self, bearer: Bearer, ask: api.RotateToken) -> api.AgentRotated:
         """Another token, by the agent itself. A repetition comes with a token that is not good any more."""
-        agent = await self._repeated(bearer) or await self._agents.of_token(bearer.token)
+        agent = await self.rotated_by(bearer) or await self._agents.of_token(bearer.token)
         return await self._rotate(agent.project, agent.name, own_stamp(agent, bearer.token), ask, bearer.repeat)
 
     # ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,11 +100,15 @@ class Cutting:
         began = monotonic()
         slug, name = await self._named(who, project, name, f"{ending} agents")
         command = _ENDING[ending](**who.stamp(datetime.now(UTC)), project=slug, name=name)
-        try:
-            return await self._cut(command, began)
-        except NatsUnreachable:
-            self._projects.pending.keep(Intent(ending=ending, project=slug, name=name, **who.stamp(command.at)))
-            raise RevocationPending(project=slug, name=name) from None
+        if self._projects.pending.available:
+            try:
+                return await self._cut(command, began)
+            except NatsUnreachable as e:
+                log.warning("%s of %s cannot be cut off yet: %s", name, slug, e)
+        else:
+            await (await self._projects.tenant(slug)).prepare_cut(name)
+        self._projects.pending.keep(Intent(ending=ending, project=slug, name=name, **who.stamp(command.at)))
+        raise RevocationPending(project=slug, name=name)
 
     async def _carry_out(self, intent: Intent) -> None:
         stamp = Stamp(at=intent.at, actor=intent.actor, token_id=intent.token_id, decision=intent.decision)
@@ -129,7 +143,7 @@ class Cutting:
             project=slug, name=name, raw_token=token, old_token_until=agent.old_token_until, took_ms=took_ms
         )
 
-    async def _repeated(self, bearer: Bearer) -> Agent | None:
+    async def rotated_by(self, bearer: Bearer) -> Agent | None:
         """The agent whose token this very request has rotated already, if it has."""
         if not bearer.repeat:
             return None

@@ -1,5 +1,6 @@
 """Stored messages, as the gateway reads and writes them: found by their id, and sent in the bus' own name."""
 
+import hmac
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,6 +61,14 @@ async def tell(connection: Connection, to: subjects.Message, text: str, data: di
         v=1, id=id_ or uuid7(), kind="status", text=text, session=SESSION, sent_at=now(), data=data or None
     )
     await connection.store(MESSAGES, str(to), encode(envelope), msg_id=envelope.id)
+
+
+def derived_id(key: bytes, at: datetime, *context: object) -> str:
+    """The id of something the bus says once, whichever gateway says it and however often: a UUIDv7 of `at` whose random
+    part is made from `context`. `key` is the bus' secret: an id that an agent could work out beforehand, it could use
+    up, and the letter would be dropped as a duplicate."""
+    made = hmac.digest(key, repr(context).encode(), "sha256")
+    return uuid7(int(at.timestamp() * 1_000), int.from_bytes(made[:10]))
 
 
 def to_agent(project: str, name: str) -> subjects.ToAgent:

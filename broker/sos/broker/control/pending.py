@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from sos.broker.errors import ServerFailed
-from sos.wire.errors import NatsUnreachable, UnknownAgent
+from sos.wire.errors import NatsUnreachable, RevocationPending, UnknownAgent
 from sos.wire.home import private_dir, write_secret
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Pending:
         self._folder = home / "pending"
         self._intents: dict[tuple[str, str], Intent] = {}
         self._carry_out: CarryOut | None = None
+        self._available: Callable[[], bool] = bool
         self._lock = asyncio.Lock()
         for path in sorted(self._folder.glob("*.json")) if self._folder.exists() else ():
             try:
@@ -54,9 +55,14 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(self._intents)
 
-    def carry_out_with(self, carry_out: CarryOut) -> None:
-        """Who carries them out."""
-        self._carry_out = carry_out
+    def carry_out_with(self, carry_out: CarryOut, available: Callable[[], bool]) -> None:
+        """Who carries them out, and whether NATS is there for it."""
+        self._carry_out, self._available = carry_out, available
+
+    @property
+    def available(self) -> bool:
+        """Whether anything can be carried out just now."""
+        return self._available()
 
     def ends(self, project: str, name: str) -> Ending | None:
         """What is going to happen to this agent."""
@@ -73,9 +79,13 @@ class Pending:
         self._intents[intent.project, intent.name] = intent
 
     async def settle(self) -> None:
-        """Carry out what there is; `NatsUnreachable` while that cannot be. Nothing to do costs nothing."""
+        """Carry out what there is. Nothing to do costs nothing; `RevocationPending` at once while NATS is away or it is
+        being done, so that nobody is served before it is done and nobody waits for it in line."""
         if not self._intents or self._carry_out is None:
             return
+        if self._lock.locked() or not self._available():
+            first = next(iter(self._intents.values()))
+            raise RevocationPending(project=first.project, name=first.name)
         async with self._lock:
             for intent in list(self._intents.values()):
                 with suppress(UnknownAgent):  # revoked meanwhile, by another gateway
@@ -88,7 +98,7 @@ class Pending:
         """Whether nothing is left to be done."""
         try:
             await self.settle()
-        except NatsUnreachable:
+        except (NatsUnreachable, RevocationPending):
             return False
         return True
 

@@ -138,6 +138,11 @@ class Projects:
             if tenant is not None:
                 await tenant.end_session(agent, session, "expired")
 
+    def account_of(self, public: str) -> str:
+        """Which open project's account has this key; empty if none."""
+        open_ = self._tenants.values()
+        return next((t.slug for t in open_ if public in {t.keys.identity.public, t.keys.signing.public}), "")
+
     @property
     def count(self) -> int:
         """How many are open."""

@@ -142,6 +142,12 @@ class Tenant:
                 await self.end_session(key.agent, key.session, "cut")
         return sum(key.agent == agent for key in void)
 
+    async def prepare_cut(self, agent: str) -> None:
+        """While NATS is away: have its server find every key of this agent void when it comes back."""
+        held = await self._views.keys_of(self.slug, agent, datetime.now(UTC))
+        revocations = {nkey: int(expires_at.timestamp()) + 1 for nkey, expires_at in held}
+        self._accounts.prepare(account_spec(self.project, self._config, revocations))
+
     async def end_session(self, agent: str, session: str, reason: sessions.EndReason) -> None:
         """Record the end of a run; one that has ended is left as it is."""
         command = sessions.EndSession(

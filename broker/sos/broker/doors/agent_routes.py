@@ -77,8 +77,8 @@ async def _own_sessions(bus: Bus, bearer: Bearer, _: Parameters, __: None) -> tu
 _AGENTS = "/api/tenants/{slug}/agents"
 
 
-def _route(token: str, method: str, path: str, summary: str, call: Any, *shapes: Any, status: int = 200) -> Route:
-    """`shapes` are the answer's and, where it has a body, the request's."""
+def _route(token: str, method: str, path: str, summary: str, call: Any, *shapes: Any, **more: Any) -> Route:
+    """`shapes` are the answer's and, where it has a body, the request's; `more` is what else a route may say."""
     answer, request = (*shapes, None)[:2]
     return Route(
         method=method,
@@ -87,8 +87,8 @@ def _route(token: str, method: str, path: str, summary: str, call: Any, *shapes:
         call=call,
         answer=answer,
         request=request,
-        status=status,
         token=token,
+        **more,
     )
 
 
@@ -116,7 +116,14 @@ AGENT_ROUTES: tuple[Route, ...] = (
         status=HTTPStatus.CREATED,
     ),
     _owners("GET", _AGENTS, "The agents of a project.", _list, tuple[api.Agent, ...]),
-    _owners("POST", f"{_AGENTS}/{{id}}/disable", "Suspend an agent: cut off, its mail kept.", _disable, api.AgentCut),
+    _owners(
+        "POST",
+        f"{_AGENTS}/{{id}}/disable",
+        "Suspend an agent: cut off, its mail kept.",
+        _disable,
+        api.AgentCut,
+        cuts=True,
+    ),
     _owners("POST", f"{_AGENTS}/{{id}}/enable", "Take a suspension back.", _enable, api.Agent),
     _owners(
         "POST",
@@ -135,7 +142,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
         api.SetScopes,
     ),
     _owners("POST", f"{_AGENTS}/{{id}}/release", "The install that has the name lets it go.", _release, api.AgentCut),
-    _owners("DELETE", f"{_AGENTS}/{{id}}", "Revoke an agent for good.", _revoke, api.AgentCut),
+    _owners("DELETE", f"{_AGENTS}/{{id}}", "Revoke an agent for good.", _revoke, api.AgentCut, cuts=True),
     _owners("GET", f"{_AGENTS}/{{id}}/sessions", "The runs of an agent.", _sessions, tuple[api.Run, ...]),
     _owners(
         "GET", "/api/tenants/{slug}/messages/{id}/session", "Which session sent a message.", _origin, api.MessageOrigin
@@ -153,6 +160,14 @@ AGENT_ROUTES: tuple[Route, ...] = (
     _own(
         "POST", "/api/agent/join", "An install takes the name, and says what it can do.", _join, api.Me, api.JoinAgent
     ),
-    _own("POST", "/api/agent/rotate", "Another token for oneself.", _rotate_own, api.AgentRotated, api.RotateToken),
+    _own(
+        "POST",
+        "/api/agent/rotate",
+        "Another token for oneself.",
+        _rotate_own,
+        api.AgentRotated,
+        api.RotateToken,
+        outlives_token=True,
+    ),
     _own("GET", "/api/agent/sessions", "One's own runs.", _own_sessions, tuple[api.Run, ...]),
 )

@@ -3,10 +3,11 @@
 from http import HTTPStatus
 from typing import Any
 
+from sos.broker.control.audit import MAX_RECORDS
 from sos.broker.control.bus import Bus
 from sos.broker.control.tokens import Principal
 from sos.broker.doors.agent_routes import AGENT_ROUTES
-from sos.broker.doors.route import OPERATOR, Parameters, Query, Route
+from sos.broker.doors.route import OPERATOR, OPERATOR_ONLY, Parameters, Query, Route
 from sos.wire import api
 
 
@@ -62,7 +63,7 @@ ROUTES: tuple[Route, ...] = (
         request=api.CreateProject,
         answer=api.ProjectCreated,
         status=HTTPStatus.CREATED,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         call=_create_project,
     ),
     Route(
@@ -78,7 +79,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/projects/{slug}/rotate",
         summary="Another token for a project's owner; the old one opens nothing any more. Operator only.",
         answer=api.TenantRotated,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         call=_rotate_tenant,
     ),
     Route(
@@ -96,7 +97,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Where it is reported what the operator has to look at. Operator only.",
         request=api.SetEscalation,
         answer=api.Escalation,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         call=_escalate,
     ),
     Route(
@@ -124,7 +125,7 @@ ROUTES: tuple[Route, ...] = (
         request=api.AddToCatalogue,
         answer=api.CatalogueEntry,
         status=HTTPStatus.CREATED,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         call=_add_to_catalogue,
     ),
     Route(
@@ -140,7 +141,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/catalog/{name}",
         summary="Offer an agent no more. Operator only.",
         answer=api.CatalogueEntry,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         call=_remove_from_catalogue,
     ),
     Route(
@@ -148,10 +149,12 @@ ROUTES: tuple[Route, ...] = (
         path="/api/audit",
         summary="The registry's records as they are stored, to verify its chain. Operator only.",
         answer=api.Audit,
-        token=OPERATOR,
+        token=OPERATOR_ONLY,
         query=(
             Query(name="after", default=0, description="The sequence after which to begin."),
-            Query(name="limit", default=256, description="At most this many records, 256 at most."),
+            Query(
+                name="limit", default=MAX_RECORDS, least=1, most=MAX_RECORDS, description="At most this many records."
+            ),
         ),
         call=_audit,
     ),

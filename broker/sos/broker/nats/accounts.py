@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from sos.broker.nats.keys import AccountKeys, Keyring
 from sos.broker.nats.nkeys import KeyPair
 from sos.broker.nats.tiers import MIB, NO_LIMIT, Limits
 from sos.wire.errors import NatsUnreachable, StorageExhausted
+from sos.wire.home import write_secret
 from sos.wire.nkeys import NkeyKind
 
 PUSH_TIMEOUT_S = 5.0
@@ -56,15 +58,17 @@ class _Connections(msgspec.Struct):
 
 
 class Accounts:
-    """The accounts of all projects, through a connection of the system account.
+    """The accounts of all projects, through a connection of the system account. `folder` is where the server beside
+    this gateway keeps their JWTs, if there is one.
 
     `servers` is how many must confirm a push and are asked for their connections: the size of the cluster.
     """
 
-    def __init__(self, system: Connection, keyring: Keyring, servers: int = 1) -> None:
+    def __init__(self, system: Connection, keyring: Keyring, servers: int = 1, folder: Path | None = None) -> None:
         self._system = system
         self._keyring = keyring
         self._servers = servers
+        self._folder = folder
         self._void: dict[str, dict[str, int]] = {}
 
     async def push(self, spec: AccountSpec) -> AccountKeys:
@@ -72,21 +76,31 @@ class Accounts:
 
         Raises `NatsUnreachable` without an answer from every server, and `ServerFailed` when one refuses.
         """
+        keys, jwt = self._jwt(spec)
+        for answer in await self._ask("CLAIMS.UPDATE", jwt.encode(), PUSH_TIMEOUT_S):
+            if answer.get("code") != OK:
+                raise ServerFailed(why=f"it refused the account of {spec.project}: {answer}")
+        return keys
+
+    def prepare(self, spec: AccountSpec) -> None:
+        """While the server beside this gateway is down: put the account where it reads it when it starts, so that what
+        is void is void from its first moment on."""
+        keys, jwt = self._jwt(spec)
+        if self._folder is not None:
+            write_secret(self._folder / f"{keys.identity.public}.jwt", jwt)
+
+    def _jwt(self, spec: AccountSpec) -> tuple[AccountKeys, str]:
         keys = self._keyring.account(spec.project, spec.project_id)
-        void = self._remember_void(keys.identity.public, spec.revocations)
         jwt = account_jwt(
             spec.project,
             keys.identity.public,
             keys.signing.public,
             spec.limits,
-            void,
+            self._remember_void(keys.identity.public, spec.revocations),
             self._keyring.operator_signing,
             replicas=spec.replicas,
         )
-        for answer in await self._ask("CLAIMS.UPDATE", jwt.encode(), PUSH_TIMEOUT_S):
-            if answer.get("code") != OK:
-                raise ServerFailed(why=f"it refused the account of {spec.project}: {answer}")
-        return keys
+        return keys, jwt
 
     def _remember_void(self, account_public: str, revocations: Mapping[str, int]) -> dict[str, int]:
         """All that was ever void here and has not expired: an entry that is left out revives what it named."""
@@ -106,21 +120,19 @@ class Accounts:
         return True
 
     async def wait_gone(self, account_public: str, users: Iterable[str]) -> None:
-        """Return when none of these users is connected any more; `NatsUnreachable` if one still is in time."""
+        """Return when none of these users is connected any more; `ServerFailed` if one still is at the end."""
         deadline = time.monotonic() + GONE_TIMEOUT_S
         for user in users:
             ask = msgspec.json.encode({"auth": True, "acc": account_public, "user": user, "limit": 1})
-            while any(
-                msgspec.convert(a, _Connections).total
-                for a in await self._ask("SERVER.PING.CONNZ", ask, LOOK_TIMEOUT_S)
-            ):
+            while await self._connected(ask):
                 if time.monotonic() >= deadline:
-                    raise NatsUnreachable(servers=self._system.servers, why="a connection that was cut is still open")
+                    raise ServerFailed(why=f"a connection that was cut is still open after {GONE_TIMEOUT_S:g} s")
                 await asyncio.sleep(GONE_POLL_S)
 
     async def _connected(self, ask: bytes) -> bool:
+        """Whether anybody fits; `total` would count the whole account [measured]."""
         answers = await self._ask("SERVER.PING.CONNZ", ask, LOOK_TIMEOUT_S)
-        return any(msgspec.convert(a, _Connections).total for a in answers)
+        return any(msgspec.convert(a, _Connections).num_connections for a in answers)
 
     async def check_room(self, limits: Limits, replicas: int = 1) -> None:
         """`StorageExhausted` unless `replicas` servers can set aside what an account with these limits may store.

@@ -11,6 +11,8 @@ from sos.broker.errors import UnsafeServer
 from sos.broker.nats.tiers import MAX_PAYLOAD_BYTES, MIB
 
 ALWAYS = "always"
+ACCOUNTS_FOLDER = "nats/accounts"
+"""In a home: where the server's resolver keeps the accounts' JWTs."""
 MAX_MEMORY_BYTES = 256 * MIB
 LOG_FILE_BYTES = 32 * MIB
 LOG_FILES = 3

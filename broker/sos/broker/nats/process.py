@@ -18,6 +18,8 @@ STOP_TIMEOUT_S = 10.0
 """nats-server flushes and stops within a second; past this it is killed."""
 KILL_TIMEOUT_S = 5.0
 PS_TIMEOUT_S = 5.0
+OURS = "SOS_"
+"""What the names of our environment variables start with."""
 
 
 class Process(Protocol):
@@ -66,9 +68,17 @@ class Found:
 
 
 async def start(command: Sequence[str], output: IO[bytes]) -> Child:
-    """Start it in a session of its own, so that Ctrl-C in a terminal reaches the gateway and not its server."""
+    """Start it in a session of its own, so that Ctrl-C in a terminal reaches the gateway and not its server.
+
+    It is given none of our variables: one of them may be a token, and an environment can be listed.
+    """
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith(OURS)},
     )
     return Child(process)
 

@@ -9,13 +9,23 @@ project that grows gets its new account limits first and its streams' afterwards
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sos.broker.nats.tiers import HEADER_ROOM_BYTES, MAX_MESSAGE_BYTES, REGISTRY_MAX_BYTES, SOS_LIMITS, Limits
+from sos.broker.nats.tiers import (
+    DAY_S,
+    HEADER_ROOM_BYTES,
+    IDEMPOTENCY_MAX_BYTES,
+    MAX_MESSAGE_BYTES,
+    REGISTRY_MAX_BYTES,
+    SOS_LIMITS,
+    Limits,
+)
 from sos.wire import subjects
 
 MESSAGES_DUPLICATE_WINDOW_S = 120
 """An SDK's outbox retries for a minute or so; the window's ids are kept in the server's memory."""
 EVENTS_DUPLICATE_WINDOW_S = 60 * 60
 """A command may be repeated by a person or a webhook minutes later; facts are few, so an hour of ids costs little."""
+IDEMPOTENCY_MAX_AGE_S = DAY_S
+"""How long an Idempotency-Key is remembered; who repeats a request does it within minutes."""
 MAX_EVENT_CONSUMERS = 100
 MAX_ACK_PENDING = 1_000
 """Also what one forged pull can set in motion."""
@@ -67,6 +77,21 @@ def registry_stream(replicas: int = 1) -> dict[str, Any]:
         replicas=replicas,
         deny_delete=True,
     )
+
+
+def idempotency_stream(replicas: int = 1) -> dict[str, Any]:
+    """IDEMPOTENCY in the account SOS: of each repeatable request what was last said of it, for a day. What is replaced
+    frees its room at once, and a request that was refused is taken out."""
+    return _stream(
+        subjects.IDEMPOTENCY,
+        (subjects.REPEATS,),
+        max_bytes=IDEMPOTENCY_MAX_BYTES,
+        max_age_s=IDEMPOTENCY_MAX_AGE_S,
+        duplicate_window_s=MESSAGES_DUPLICATE_WINDOW_S,
+        max_consumers=SOS_LIMITS.consumers,
+        replicas=replicas,
+        deny_delete=False,
+    ) | {"max_msgs_per_subject": 1}
 
 
 def inbox_consumer(project: str, agent: str, squads: Iterable[str], ack_wait_s: float) -> dict[str, Any]:

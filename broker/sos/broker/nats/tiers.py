@@ -84,11 +84,15 @@ TIERS: dict[Tier, Limits] = {
 }
 
 REGISTRY_MAX_BYTES = 256 * MIB
+IDEMPOTENCY_MAX_BYTES = 64 * MIB
+"""A day of repeatable requests: an answer is about 1.5 KB, so some 40,000. Past that they are carried out without being
+kept (`sos.broker.control.idempotency`)."""
 SOS_LIMITS = Limits(
     connections=NO_LIMIT,
     subs=NO_LIMIT,
-    streams=1,
+    streams=2,
     consumers=100,
+    messages_max_bytes=IDEMPOTENCY_MAX_BYTES,
     events_max_bytes=REGISTRY_MAX_BYTES,
 )
-"""The account SOS: only gateways connect to it, and it holds REGISTRY alone."""
+"""The account SOS: only gateways connect to it, and it holds REGISTRY and IDEMPOTENCY."""

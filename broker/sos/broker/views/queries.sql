@@ -173,6 +173,10 @@ SELECT * FROM sessions WHERE project = :project AND agent = :agent AND NOT ended
 -- The keys of a project's open sessions whose credential has not expired at :at.
 SELECT * FROM sessions WHERE project = :project AND expires_at > :at AND NOT ended ORDER BY agent, opened_at, nkey;
 
+-- name: keys_of
+-- Every key of an agent whose credential has not expired at :at, its session ended or not.
+SELECT nkey, expires_at FROM sessions WHERE project = :project AND agent = :agent AND expires_at > :at ORDER BY nkey;
+
 -- name: sessions_over
 -- Sessions of which every key has expired at :at, and that nobody has ended.
 SELECT project, agent, session FROM sessions WHERE NOT ended
@@ -193,20 +197,22 @@ ORDER BY s.project, s.nkey;
 -- Whether there ever was one.
 SELECT 1 FROM sessions WHERE project = :project LIMIT 1;
 
--- name: agent_by_nkey
--- Whose key it is.
-SELECT agent FROM sessions WHERE project = :project AND nkey = :nkey;
+-- name: key_holder
+-- Whose key it is, in whatever project, also of a session that ended.
+SELECT project, agent, epoch, expires_at FROM sessions WHERE nkey = :nkey ORDER BY expires_at DESC LIMIT 1;
 
 -- name: save_session
--- One key of one run.
+-- One key of one run. A revocation is of the key, whatever was signed for it: a key that is signed for again counts as
+-- of the first epoch and until the last expiry, or opening a session with it once more would revive what was cut.
 INSERT INTO sessions (project, agent, nkey, session, client, model, install, opened_at, expires_at, epoch, ended)
 VALUES (:project, :agent, :nkey, :session, :client, :model, :install, :opened_at, :expires_at, :epoch, 0)
 ON CONFLICT (project, agent, nkey) DO UPDATE SET
     session = excluded.session, client = excluded.client, model = excluded.model, install = excluded.install,
-    opened_at = excluded.opened_at, expires_at = excluded.expires_at, epoch = excluded.epoch, ended = 0;
+    opened_at = excluded.opened_at, expires_at = max(expires_at, excluded.expires_at),
+    epoch = min(epoch, excluded.epoch), ended = 0;
 
 -- name: begin_run
--- A run is on record from its first credential on; a renewal changes nothing.
+-- A run is on record from its first credential on, and a renewal changes nothing.
 INSERT INTO runs (project, agent, session, client, model, install, opened_at)
 VALUES (:project, :agent, :session, :client, :model, :install, :opened_at)
 ON CONFLICT (project, session, agent) DO NOTHING;

@@ -52,6 +52,15 @@ class VoidKey(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool
 
 
+class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose a session's key is, for which epoch of the agent it was signed, and until when."""
+
+    project: str
+    agent: str
+    epoch: int
+    expires_at: datetime
+
+
 class Views:
     """The open database. Made by `open_views`."""
 
@@ -177,6 +186,11 @@ class Views:
         """Every key the fold still holds of an agent. Its facts depend on nothing before them: the sequence is 0."""
         return rows.sessions(await self._read.all("sessions_of", project=project, agent=agent)), 0
 
+    async def keys_of(self, project: str, agent: str, at: datetime) -> list[tuple[str, datetime]]:
+        """(nkey, end of its credential) of every key of an agent that has not expired at `at`."""
+        found = await self._read.all("keys_of", project=project, agent=agent, at=rows.moment(at))
+        return [(row["nkey"], datetime.fromisoformat(row["expires_at"])) for row in found]
+
     async def sessions_over(self, at: datetime) -> list[tuple[str, str, str]]:
         """(project, agent, session) of every session that ran out by `at` without anybody's ending it."""
         found = await self._read.all("sessions_over", at=rows.moment(at))
@@ -196,10 +210,10 @@ class Views:
         """Whether a session was ever opened in the project."""
         return await self._read.one("any_session", project=project) is not None
 
-    async def agent_by_nkey(self, project: str, nkey: str) -> str:
-        """The agent whose session's key this is; empty if nobody's."""
-        row = await self._read.one("agent_by_nkey", project=project, nkey=nkey)
-        return str(row["agent"]) if row else ""
+    async def key_holder(self, nkey: str) -> KeyHolder | None:
+        """Whose session's key this is, also if the session ended; None if nobody's."""
+        row = await self._read.one("key_holder", nkey=nkey)
+        return msgspec.convert(dict(row), KeyHolder) if row else None
 
     async def runs(self, project: str, agent: str, limit: int) -> list[Run]:
         """The runs of an agent, the latest first."""
