@@ -220,3 +220,20 @@ async def test_a_cancelled_append_leaves_a_log_that_goes_on(held: Held):
     found = await read(log)
     assert {held.subject(f"b{n}") for n in range(12)} <= {r.subject for r in found}
     assert (await verify_log(log)).seq == await log.head()
+
+
+async def test_a_decision_on_many_subjects_is_lost_to_a_fact_on_any_of_them(held: Held):
+    log, pattern = held.log(), held.subject("*")
+    await log.append(held.subject("a1"), fact(), 0, pattern)
+    await log.append(held.subject("a2"), fact(), 1, pattern)
+    with pytest.raises(WrongLastSequence):
+        await held.log().append(held.subject("a3"), fact(), 1, pattern)
+    assert await log.append(held.subject("a3"), fact(), 2, pattern) == 3
+
+
+async def test_of_many_that_decide_on_all_subjects_at_once_one_wins_each_round(held: Held):
+    pattern = held.subject("*")
+    logs = [held.log() for _ in range(RACERS)]
+    tries = [log.append(held.subject(f"a{n}"), fact(str(n)), 0, pattern) for n, log in enumerate(logs)]
+    outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    assert Counter(type(o).__name__ for o in outcomes) == {"int": 1, "WrongLastSequence": RACERS - 1}

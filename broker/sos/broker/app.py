@@ -1,7 +1,9 @@
 """The one place that knows everyone: a gateway put together from its rooms, and taken apart in the opposite order."""
 
 import asyncio
+import hashlib
 import logging
+import platform
 import sqlite3
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
@@ -13,6 +15,7 @@ import msgspec
 
 from sos.broker.config import RANDOM, Config
 from sos.broker.control.bus import Bus, Parts, open_bus
+from sos.broker.control.idempotency import Idempotency
 from sos.broker.control.journal import Journal
 from sos.broker.control.me import Versions
 from sos.broker.control.tokens import Doorkeeper, operator_token
@@ -24,11 +27,12 @@ from sos.broker.log import Head, Log, verify_log
 from sos.broker.log.jetstream import JetStreamLog
 from sos.broker.nats import safety
 from sos.broker.nats.accounts import Accounts, AccountSpec, gateway_user
+from sos.broker.nats.config import ACCOUNTS_FOLDER
 from sos.broker.nats.connection import Connection, connect
 from sos.broker.nats.keys import Keyring, open_keyring
 from sos.broker.nats.lock import hold
 from sos.broker.nats.server import Server, serve
-from sos.broker.nats.streams import registry_stream
+from sos.broker.nats.streams import idempotency_stream, registry_stream
 from sos.broker.views import REGISTRY_KEY, check_not_behind, events_key, open_views, refold
 from sos.wire import api
 from sos.wire.errors import BadRequest, SosError
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 
 VIEWS_FILE = "views.db"
 ALWAYS = "always"
+HEALTH_TIMEOUT_S = 1.5
+"""Whoever asks for the health, a load balancer for one, waits a few seconds at most."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 """Listening on all addresses: what this machine itself dials then."""
 
@@ -104,17 +110,22 @@ async def run(config: Config) -> AsyncGenerator[Running]:
         views = await stack.enter_async_context(open_views(home / VIEWS_FILE))
         check_not_behind(REGISTRY_KEY, await views.cursor(REGISTRY_KEY), base.head.seq, base.head.hash)
         registry = Journal(REGISTRY_KEY, base.registry, views)
+        await base.sos.ensure_stream(idempotency_stream(config.replicas))
+        doorkeeper = Doorkeeper(views, home)
         parts = Parts(
             config=config,
             registry=registry,
             log=base.registry,
             accounts=base.accounts,
             keyring=base.keyring,
+            doorkeeper=doorkeeper,
+            idempotency=Idempotency(base.sos, base.keyring.secret, _gateway_id(home)),
             urls=lambda: _advertised(base.server, config),
+            available=lambda: base.sos.connected and base.system.connected,
             versions=Versions(version("sos-bus"), lambda: base.facts.version),
         )
         bus = await stack.enter_async_context(open_bus(parts, serve_project))
-        app = make_app(bus, Doorkeeper(views, home), lambda: _health(bus, base), version("sos-bus"))
+        app = make_app(bus, doorkeeper, lambda: _health(bus, base), version("sos-bus"))
         await stack.enter_async_context(serve_http(app, listener))
         _remember(home, url)
         yield Running(
@@ -190,7 +201,8 @@ async def _base(config: Config) -> AsyncGenerator[_Base]:
         await sos.ensure_stream(registry_stream(config.replicas))
         registry = JetStreamLog(sos, REGISTRY, chained=True)
         head = await verify_log(registry)
-        yield _Base(server, keyring, system, sos, Accounts(system, keyring), registry, head, facts)
+        accounts = Accounts(system, keyring, folder=config.home / ACCOUNTS_FOLDER)
+        yield _Base(server, keyring, system, sos, accounts, registry, head, facts)
 
 
 async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCreated, config: Config) -> Connection:
@@ -209,9 +221,12 @@ async def _enter_project(stack: AsyncExitStack, base: _Base, project: ProjectCre
 async def _health(bus: Bus, base: _Base) -> api.Health:
     behind, why = 0, bus.why_not_well()
     try:
-        behind = await bus.behind()
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            behind = await bus.behind()
     except SosError as e:
         why = e.detail
+    except TimeoutError:
+        why = f"NATS did not answer within {HEALTH_TIMEOUT_S:g} s."
     return api.Health(
         ok=not why,
         version=version("sos-bus"),
@@ -221,6 +236,11 @@ async def _health(bus: Bus, base: _Base) -> api.Health:
         behind=behind,
         why=why,
     )
+
+
+def _gateway_id(home: Path) -> str:
+    """The same at every start on this home, and another for a copy of it elsewhere: one process at a time holds it."""
+    return hashlib.sha256(f"{platform.node()}\n{home.absolute()}".encode()).hexdigest()[:16]
 
 
 def _advertised(server: Server, config: Config) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import io
 import logging
 import signal
 import sys
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sos.broker.config import DEFAULT_HTTP_PORT, DEFAULT_NATS_PORT, Config
+from sos.broker.cli_admin import admin
+from sos.broker.config import DEFAULT_HTTP_PORT, DEFAULT_NATS_PORT, Config, LeakPolicy
 from sos.broker.errors import MissingExtra, NothingThere, ServerFailed
 from sos.sdk.cli import JsonOption, app, fail, show_json, text
 from sos.wire.errors import SosError
@@ -23,13 +25,24 @@ if TYPE_CHECKING:
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-admin = typer.Typer(help="The operator's tools.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
 
 
 def main() -> None:
-    """The entry point of the command `sos`."""
-    app()
+    """The entry point of the command `sos`. A wrong command line is shown back, but no secret that stood in it."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(1)
+    except Exception as e:
+        show = getattr(e, "show", None)  # what typer raises for a wrong command line; it does not export the class
+        if show is None:
+            raise
+        said = io.StringIO()
+        show(file=said)
+        sys.stderr.write(redact(said.getvalue()))
+        sys.exit(getattr(e, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @app.command()
@@ -44,6 +57,13 @@ def up(
     ] = "always",
     advertise: Annotated[str, typer.Option(help="The host under which agents reach NATS, if not --host.")] = "",
     session_s: Annotated[float, typer.Option(help="Life of a session's credential in seconds.")] = 43_200.0,
+    leak_policy: Annotated[
+        LeakPolicy,
+        typer.Option(
+            help="An agent's token found in a message: 'void' it, 'rotate' it into a file of the operator's, or "
+            "'revoke' the agent."
+        ),
+    ] = "void",
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what the gateway does.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,6 +77,7 @@ def up(
         durability=durability,
         session_s=session_s,
         advertise=advertise,
+        leak_policy=leak_policy,
     )
     try:
         asyncio.run(_up(config, as_json=as_json))

@@ -14,6 +14,8 @@ DEFAULT_HTTP_PORT = 6070
 DEFAULT_NATS_PORT = 4222
 RANDOM = 0
 
+LeakPolicy = Literal["void", "rotate", "revoke"]
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """One gateway. Ports of 0 mean: any free one, and the same again at the next start."""
@@ -40,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     have to hold newer mail back to keep the order."""
     tiers: Mapping[Tier, Limits] = msgspec.field(default_factory=lambda: TIERS)
     """The one table of what each tier may use: agents, account limits, calls a second."""
-    leak_policy: Literal["void", "rotate", "revoke"] = "void"
+    leak_policy: LeakPolicy = "void"
     """What becomes of an agent whose token was found in a message. `void`: the token opens nothing any more, the agent
     waits for a rotation. `rotate`: a new one lies in `<home>/rotated/` for the operator to hand over. `revoke`: the
     agent is gone for good."""

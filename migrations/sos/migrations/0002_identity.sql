@@ -19,6 +19,7 @@ ALTER TABLE sessions ADD COLUMN ended INTEGER NOT NULL DEFAULT 0; -- its session
 
 CREATE INDEX sessions_open ON sessions (project, agent, session, expires_at) WHERE NOT ended;
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE INDEX sessions_by_nkey ON sessions (nkey);
 
 -- from EVENTS, together with sessions: every run there was
 CREATE TABLE runs (

@@ -1,9 +1,7 @@
 """Mesh roles: what an agent is for, in one of seven words; and the free-form labels that mean each."""
 
+import re
 from typing import Literal, get_args
-
-from sos.wire.errors import BadRequest
-from sos.wire.names import normalise
 
 Role = Literal["coordinator", "executor", "specialist", "oracle", "medic", "service", "human"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -23,25 +21,14 @@ LABELS: dict[str, Role] = {
 """The last word of a label decides: `code-reviewer` is a reviewer, so a specialist; `lead engineer` is an engineer."""
 
 
-def mesh_role(label: str) -> tuple[Role, bool]:
-    """The role that a free-form label means, and whether the label said so. What means none is a specialist.
+_WORD = re.compile(r"[a-z]+")
 
-    `BadName` for a label that has anything but ASCII letters, digits and joiners in it, or is too long.
-    """
-    if not label.strip():
-        return DEFAULT_ROLE, False
-    words = normalise(label, "role").split("-")
-    for word in (normalise(label, "role"), *reversed(words)):
+
+def mesh_role(label: str) -> tuple[Role, bool]:
+    """The role that a free-form label means, and whether the label said so. What means none is a specialist."""
+    for word in reversed(_WORD.findall(label.lower())):
         if word in ROLES:
             return word, True
         if word in LABELS:
             return LABELS[word], True
     return DEFAULT_ROLE, False
-
-
-def check_role(role: str) -> Role:
-    """`role` if it is a mesh role, else `BadRequest`."""
-    for known in ROLES:
-        if role == known:
-            return known
-    raise BadRequest(why=f"there is no role {role!r}: choose one of {', '.join(ROLES)}")

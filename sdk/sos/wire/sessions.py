@@ -5,8 +5,6 @@ import re
 import secrets
 from datetime import datetime
 
-from sos.wire.names import normalise
-
 RANDOM_CHARS = 8
 MAX_LABEL_CHARS = 48
 """Of a client or a model in a stamp: with the longest project and agent (63 each) a stamp is 248 characters, and
@@ -42,6 +40,7 @@ MODELS: dict[str, str] = {
 """Short forms of the words of a model's name. `claude` is left out where its family is named."""
 
 _STAMP = re.compile(r"(.+)-(\d{8}-\d{4}-[0-9a-f]{8})")
+_NO_WORD = re.compile(r"[^a-z0-9]+")
 _FAMILIES = ("sonnet", "opus", "haiku")
 _DATE = re.compile(r"\d{6,8}")
 
@@ -74,11 +73,11 @@ def short_model(model: str) -> str:
 
 
 def label(text: str) -> str:
-    """A client's or model's free-form name as one word of a stamp; 'unknown' if none was given. `BadName` for what is
-    not ASCII, or holds anything but letters, digits and joiners."""
-    if not text.strip():
-        return "unknown"
-    return normalise(text, "client or model")[:MAX_LABEL_CHARS].rstrip("-")
+    """A client's or model's free-form name as one word of a stamp; 'unknown' if nothing of it is a letter or digit.
+
+    `claude-opus-4-6[1m]` is `claude-opus-4-6-1m`: this only describes, so nothing is refused.
+    """
+    return _NO_WORD.sub("-", text.lower()).strip("-")[:MAX_LABEL_CHARS].rstrip("-") or "unknown"
 
 
 def proof_of(token_digest: str, public_nkey: str, inbox_prefix: str) -> bytes:

@@ -109,13 +109,15 @@ def parse_key(given: list[str]) -> str:
     return found[1]
 
 
-def repeatable(token_hash: str, method: str, path: str, key: str, body: bytes) -> Repeatable:
-    """The request as it is known here: who asked what of which address under which key, and the body's fingerprint."""
+def identity(token_hash: str, method: str, path: str, key: str) -> str:
+    """What a request is known by: who asks what of which address, under which key."""
     # JSON keeps the parts apart whatever they hold.
-    identity = json.dumps([token_hash, method, path, key]).encode()
-    return Repeatable(
-        repeat=hashlib.sha256(identity).hexdigest(), key=key, fingerprint=hashlib.sha256(body).hexdigest()
-    )
+    return hashlib.sha256(json.dumps([token_hash, method, path, key]).encode()).hexdigest()
+
+
+def repeatable(repeat: str, key: str, body: bytes) -> Repeatable:
+    """The request whose identity is `repeat`, with its body's fingerprint."""
+    return Repeatable(repeat=repeat, key=key, fingerprint=hashlib.sha256(body).hexdigest())
 
 
 class Idempotency:

@@ -16,12 +16,14 @@ SESSION = "gateway"
 """What stands for a session in the bus' own messages: they belong to no run of an agent."""
 CLOCK_SLACK = timedelta(minutes=5)
 """An id holds its sender's time. A clock that is further off makes the search long, not wrong."""
+LATEST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+"""An id has room for later years than a datetime."""
 
 
 async def find_message(connection: Connection, id_: str) -> tuple[StoredMessage, str, Envelope] | None:
     """The stored message with this id, its sender and its envelope; None if there is none. Raw bytes that merely claim
     an id are no message."""
-    made = datetime.fromtimestamp(int(id_.replace("-", "")[:12], 16) / 1_000, UTC)
+    made = datetime.fromtimestamp(min(int(id_.replace("-", "")[:12], 16) // 1_000, LATEST_S), UTC)
     first = await connection.first_since(MESSAGES, made - CLOCK_SLACK)
     for start, end in ((first, None), (1, first)):
         found = await _search(connection, id_, start, end) if start is not None else None

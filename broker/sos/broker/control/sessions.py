@@ -63,6 +63,8 @@ class Sessions:
         if claimed != agent.name:
             raise WrongIdentity(claimed=claimed, actual=agent.name)
         tenant = await self._projects.tenant(agent.project)
+        if await self._views.key_holder(ask.public_nkey) is not None:
+            raise BadRequest(why="public_nkey was used for a session before; make a new key for each")
         at = datetime.now(UTC)
         expires_at = at + timedelta(seconds=self._config.session_s)
         session = await self._stamp(agent, ask, at)

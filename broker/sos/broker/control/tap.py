@@ -83,6 +83,7 @@ class Tap:
         if not self._begun:
             await self._begin()
             self._begun = True
+        await self._look()  # first of all: while NATS is away nothing is subscribed to
         await self._wait()
         await self._read()
 

@@ -10,8 +10,8 @@ from sos.wire.envelope import Moment
 from sos.wire.subjects import Fact
 
 SecretKind = Literal["agent_token", "tenant_token", "operator_token", "nats_seed", "jwt"]
-LeakAction = Literal["voided", "rotated", "revoked", "cut", "none"]
-"""`none`: it opens nothing here, or not any more."""
+LeakAction = Literal["voided", "rotated", "revoked", "cut", "none", "failed"]
+"""`none`: it opens nothing here, or not any more. `failed`: it could not be made worthless, the log says why."""
 
 
 class Leaked(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ def decide(state: Project | None, command: ProjectCommand) -> tuple[ProjectEvent
     same = state.tenant_token_hash == command.tenant_token_hash
     if isinstance(command, RotateTenant):
         return () if same else (TenantRotated(**asdict(command)),)
-    return (TenantVoided(**asdict(command)),) if same else ()
+    return (TenantVoided(**asdict(command)),) if same and command.tenant_token_hash else ()
 
 
 def apply(state: Project | None, event: ProjectEvent) -> Project:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sos.broker.control.bus import Bus
-from sos.broker.control.idempotency import MAX_CALL_S, Answer, Repeatable, parse_key, repeatable
+from sos.broker.control.idempotency import MAX_CALL_S, Answer, Repeatable, identity, parse_key, repeatable
 from sos.broker.control.tokens import Bearer, Doorkeeper, Principal
 from sos.broker.doors.problems import MEDIA_TYPE, as_refusal, encode_problem
 from sos.broker.doors.route import AGENT, Route
@@ -96,20 +96,21 @@ class _Call:
         known = self._is_operators(hashed) or self._bus.rates.spend(hashed)
         if not known:
             self._bus.rates.may_guess(self._address)
-        body = await self._body()
-        asked = repeatable(hashed, self._route.method, self._request.url.path, key, body) if key else None
+        repeat = identity(hashed, self._route.method, self._request.url.path, key) if key else ""
         try:
-            caller = await self._judge(token, asked, known)
+            caller = await self._judge(token, repeat, known)
         except SosError:
-            if asked is None or not self._route.outlives_token:
+            if not repeat or not self._route.outlives_token:
                 raise
+            asked = repeatable(repeat, key, await self._body())
             if (kept := await self._bus.idempotency.recall(asked)) is None:
                 raise
             return kept
-        return await self._carried_out(caller, body, asked)
+        body = await self._body()
+        check_no_secret(body)
+        return await self._carried_out(caller, body, repeatable(repeat, key, body) if repeat else None)
 
     async def _carried_out(self, caller: Caller, body: bytes, asked: Repeatable | None) -> Answer:
-        check_no_secret(body)
         ask = self._decoded(body)
         given: dict[str, Any] = dict(self._request.path_params)
         given |= self._route.whole_numbers(self._request.query_params.multi_items())
@@ -143,10 +144,10 @@ class _Call:
     def _is_operators(self, hashed: str) -> bool:
         return self._doorkeeper.is_operators(hashed)
 
-    async def _judge(self, token: str, asked: Repeatable | None, known: bool) -> Caller:
+    async def _judge(self, token: str, repeat: str, known: bool) -> Caller:
         """Who this is. A token that is not known here yet gets its bucket, or counts as guessed."""
         try:
-            caller, project = await self._found(token, asked.repeat if asked else "", known)
+            caller, project = await self._found(token, repeat, known)
         except AgentDisabled as e:
             if not known:
                 await self._bus.rates.introduce(digest(token), e.project)

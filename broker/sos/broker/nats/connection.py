@@ -258,9 +258,13 @@ class Connection(JetStream):
                 log.exception("the callback of a subscription to %s failed", subject)
 
         self._check_open()
-        sub = await self._subscribe(subject, received, queue)
-        await self.flush()
-        return Subscription(self._client, sub)
+        subscription = Subscription(self._client, await self._subscribe(subject, received, queue))
+        try:
+            await self.flush()
+        except BaseException:  # one that is tried again and again while the server is away must not pile up
+            await subscription.unsubscribe()
+            raise
+        return subscription
 
     async def _subscribe(self, subject: str, received: Callable[[_Msg], Awaitable[None]], queue: str = "") -> _Sub:
         try:

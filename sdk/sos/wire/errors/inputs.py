@@ -119,10 +119,10 @@ class ReservedName(
 class RateLimited(
     SosError,
     kind=Kind.THROTTLED,
-    says="This token has made more calls than the {per_s} a second that its project's tier allows.",
+    says="Calls came faster than the {per_s} a second that this token, or an address with unknown ones, may make.",
     cure="Wait {retry_after_s} s and go on more slowly; nothing was changed.",
 ):
-    """Too many calls of the gateway in too short a time."""
+    """Too many calls of the gateway in too short a time: a token has the rate of its project's tier."""
 
     per_s: float
     retry_after_s: float
