@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 from msgspec.structs import replace
+from tests.canaries import held_secrets
 
 from sos.broker.app import Running, run
 from sos.broker.config import Config
@@ -79,10 +80,11 @@ class Project:
 
 @pytest.fixture(scope="session")
 async def bus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """The bus."""
+    """The bus. Whatever was done to it by the whole suite, its home holds no secret but where secrets belong."""
     home = tmp_path_factory.mktemp("bus")
     async with run(Config(home=home, http_port=0, nats_port=0, tiers=ROOMY)) as running:
         yield running
+    assert held_secrets(home) == {}
 
 
 @pytest.fixture

@@ -2,15 +2,19 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from tests.conftest import MakeProject, Project
 
 from sos.sdk import AsyncAgent, identity
+from sos.wire.home import write_secret
+from sos.wire.tokens import TokenKind, make
 
 SOS = Path(sys.executable).with_name("sos")
 BOUND_S = 30.0
@@ -127,3 +131,16 @@ async def test_an_agent_in_a_program_goes_to_the_current_context_too(project: Pr
     await sos(home, "context", "add", "here", "--url", project.bus.url, "--use")
     async with AsyncAgent(name="bob") as agent:
         assert agent.project == project.slug
+
+
+async def test_the_operators_token_of_a_home_goes_to_no_other_gateway(home: Path):
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.setblocking(False)
+        write_secret(home / "operator.token", make(TokenKind.OPERATOR) + "\n")
+        write_secret(home / "context.json", '{"url": "http://127.0.0.1:1"}')
+        there = f"http://localhost:{stranger.getsockname()[1]}"
+        for command in (("project", "list"), ("agent", "join", "--name", "bob", "--project", "acme")):
+            refused = await sos(home, *command, "--json", SOS_URL=there)
+            assert (refused.code, refused.error()) == (REFUSED, "missing_token")
+        with pytest.raises(BlockingIOError):
+            stranger.accept()

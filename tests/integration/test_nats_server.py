@@ -20,7 +20,7 @@ from sos.broker.nats.keys import Keyring, open_keyring
 from sos.broker.nats.process import command_of
 from sos.broker.nats.server import Server, serve
 from sos.broker.nats.streams import registry_stream
-from sos.broker.nats.tiers import REGISTRY_MAX_BYTES
+from sos.broker.nats.tiers import SOS_LIMITS
 
 ROOM = 512 * 1024 * 1024
 WITHIN_S = 10.0
@@ -51,7 +51,7 @@ async def test_a_server_is_ready_when_serve_returns_and_gone_when_it_is_left(tmp
         pid = server.pid
         assert server.version
         async with registry(server, keyring) as connection:
-            assert (await connection.js("INFO"))["limits"]["max_streams"] == 1
+            assert (await connection.js("INFO"))["limits"]["max_streams"] == SOS_LIMITS.streams
     assert await gone(pid)
     assert server.pid == 0
 
@@ -80,7 +80,7 @@ async def test_streams_are_made_again_on_a_server_that_has_no_room_for_a_second_
     keyring = open_keyring(tmp_path)
     for _ in range(2):
         async with (
-            serve(tmp_path, keyring=keyring, max_file_bytes=REGISTRY_MAX_BYTES) as server,
+            serve(tmp_path, keyring=keyring, max_file_bytes=SOS_LIMITS.disk_storage) as server,
             registry(server, keyring) as connection,
         ):
             await connection.ensure_stream(registry_stream())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.conftest import OPERATOR
+from tests.conftest import OPERATOR, ROOMY
 from tests.security.attacker import attacking, open_session
 
 from sos.broker.app import Running, run
@@ -45,7 +45,7 @@ async def used(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Used]:
     home, logged = tmp_path_factory.mktemp("rest") / "home", list[str]()
     kept, root = _Kept(logged), logging.getLogger()
     root.addHandler(kept)
-    async with run(Config(home=home, http_port=0, nats_port=0)) as running:
+    async with run(Config(home=home, http_port=0, nats_port=0, tiers=ROOMY)) as running:
         made = await running.bus.projects.create(OPERATOR, api.CreateProject(slug="acme", tier="starter"))
         minted = await running.bus.agents.mint(OPERATOR, "acme", api.MintAgent(agent_name="ann", charter="helps"))
         key, opened = await open_session(running.url, minted.raw_token)

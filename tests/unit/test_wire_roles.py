@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos.wire.errors import BadName, BadRequest
 from sos.wire.names import normalise
-from sos.wire.roles import DEFAULT_ROLE, LABELS, ROLES, check_role, mesh_role
+from sos.wire.roles import DEFAULT_ROLE, LABELS, ROLES, mesh_role
 
 
 def test_the_roles_are_the_seven_of_the_mesh():
@@ -42,29 +41,13 @@ def test_a_label_that_means_no_role_is_a_specialists_and_that_is_told(label: str
     assert mesh_role(label) == (DEFAULT_ROLE, False) == ("specialist", False)
 
 
-@pytest.mark.parametrize("label", ["!!!", "-", "a*b", "Prüfer", "x" * 64, "lead\x00"])
-def test_a_label_that_is_no_word_is_refused(label: str):
-    with pytest.raises(BadName):
-        mesh_role(label)
+@pytest.mark.parametrize("label", ["!!!", "-", "a*b", "Prüfer", "x" * 64, "\x00"])
+def test_a_label_that_is_no_word_keeps_nobody_from_joining(label: str):
+    assert mesh_role(label) == ("specialist", False)
 
 
 @given(st.text(max_size=70) | st.lists(st.sampled_from([*ROLES, *LABELS, "blue", "7"]), min_size=1).map(" ".join))
-def test_any_text_gives_a_role_or_bad_name(label: str):
-    try:
-        role, said = mesh_role(label)
-    except BadName:
-        return
+def test_any_text_gives_a_role(label: str):
+    role, said = mesh_role(label)
     assert role in ROLES
     assert said or role == DEFAULT_ROLE
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_that_is_one_passes_the_check(role: str):
-    assert check_role(role) == role
-
-
-@pytest.mark.parametrize("role", ["", "Human", "code-reviewer", "human ", "specialist\n"])
-def test_a_role_that_is_none_is_refused_with_those_there_are(role: str):
-    with pytest.raises(BadRequest) as refused:
-        check_role(role)
-    assert all(known in str(refused.value) for known in ROLES)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sos.wire import api, names, sessions
 from sos.wire.envelope import Envelope, now
-from sos.wire.errors import BadName
 from sos.wire.ids import uuid7
 from sos.wire.sessions import CLIENTS, MODELS
 
@@ -41,10 +40,7 @@ def test_two_sessions_of_one_minute_differ():
 
 @given(names_, names_, free, free)
 def test_every_stamp_can_be_asked_for_again_and_stand_in_a_message(project: str, agent: str, client: str, model: str):
-    try:
-        stamp = sessions.stamp(project, agent, client, model, AT)
-    except BadName:
-        return
+    stamp = sessions.stamp(project, agent, client, model, AT)
     assert STAMP.fullmatch(stamp)
     envelope = Envelope(v=1, id=uuid7(), kind="message", text="", session=stamp, sent_at=now())
     assert msgspec.json.decode(msgspec.json.encode(envelope), type=Envelope).session == stamp
@@ -61,11 +57,19 @@ def test_a_label_that_is_cut_does_not_end_in_a_hyphen():
     assert sessions.label("a" * 47 + " b" * 4) == "a" * 47
 
 
-@pytest.mark.parametrize("text", ["Ünïcode", "a*b", "a>b", "!!!", "a\x00", "x" * 64, "opus[1m]"])
-def test_a_client_or_model_that_is_no_word_is_refused(text: str):
-    for of in (sessions.label, sessions.short_client, sessions.short_model):
-        with pytest.raises(BadName, match="client or model"):
-            of(text)
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("claude-opus-4-6[1m]", "claude-opus-4-6-1m"),
+        ("GPT 5.4 (preview)", "gpt-5-4-preview"),
+        ("a*b.>", "a-b"),
+        ("Ünïcode", "n-code"),
+        ("!!!", "unknown"),
+        ("a\x00", "a"),
+    ],
+)
+def test_whatever_a_client_or_model_is_called_it_becomes_one_word_of_a_stamp(text: str, label: str):
+    assert sessions.label(text) == label
 
 
 @pytest.mark.parametrize(
@@ -107,10 +111,7 @@ def test_what_is_no_stamp_is_its_own_short_form(other: str):
 
 @given(names_, names_, free, free)
 def test_short_forms_differ_where_stamps_do(project: str, agent: str, client: str, model: str):
-    try:
-        pair = [sessions.stamp(project, agent, client, model, AT) for _ in range(2)]
-    except BadName:
-        return
+    pair = [sessions.stamp(project, agent, client, model, AT) for _ in range(2)]
     one, other = (sessions.short(stamp, project, agent, client, model) for stamp in pair)
     assert one != other
     assert len(one) <= len(pair[0]) + 2  # `o3` stays `o3`, an unknown model of dates only is `Unk`

@@ -4,6 +4,7 @@ The audit trusts nobody: it is given the registry's records as they are stored, 
 here. Tokens stand in no record; what is printed of one is its id, which opens nothing.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -114,7 +115,10 @@ class _Chain:
         """`DataLoss`, naming the sequence, unless this record continues the one before it."""
         if stored.seq != self._seq + 1:
             _lost(f"sequence {self._seq + 1} is missing")
-        read = self._reader.read(stored.seq, stored.subject, stored.record.encode())
+        body = stored.record.encode()
+        if hashlib.sha256(body).hexdigest() != stored.sha256:
+            _lost(f"sequence {stored.seq} holds bytes that are no text, or was changed on the way")
+        read = self._reader.read(stored.seq, stored.subject, body)
         self._head, self._seq, self._records = read.hash, stored.seq, self._records + 1
         if read.hash == self._noted:
             self._found = read.seq

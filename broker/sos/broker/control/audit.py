@@ -1,7 +1,10 @@
 """The registry as it is stored, to the byte, for whoever wants to verify its chain."""
 
+import hashlib
+
 from sos.broker.control.tokens import Principal
 from sos.broker.log.jetstream import JetStreamLog
+from sos.broker.nats.jetstream import StoredMessage
 from sos.wire import api
 from sos.wire.errors import BadRequest
 
@@ -22,12 +25,14 @@ class Auditing:
             raise BadRequest(why=f"after is 0 or more, limit 1 to {MAX_RECORDS}")
         head = await self._log.head()
         stored = await self._log.stored(after + 1, limit) if after < head else []
-        return api.Audit(
-            head=head,
-            records=tuple(
-                api.AuditRecord(
-                    seq=m.seq, subject=m.subject, stored_at=m.time, record=m.body.decode("utf-8", "replace")
-                )
-                for m in stored
-            ),
-        )
+        return api.Audit(head=head, records=tuple(map(_shown, stored)))
+
+
+def _shown(m: StoredMessage) -> api.AuditRecord:
+    return api.AuditRecord(
+        seq=m.seq,
+        subject=m.subject,
+        stored_at=m.time,
+        record=m.body.decode("utf-8", "replace"),
+        sha256=hashlib.sha256(m.body).hexdigest(),
+    )

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_KEY_CHARS = 255
 MAX_CALL_S = 30.0
 """How long a call may take; every door gives up then."""
-DEAD_AFTER_S = MAX_CALL_S + 15.0
+DEAD_AFTER_S = MAX_CALL_S + 3.0
 """A first request that began longer ago has no gateway any more: the margin is for clocks that differ."""
 RETRY_AFTER_S = 1.0
 MAX_TRIES = 4

@@ -122,10 +122,11 @@ class Tenant:
             task.cancel()
         await asyncio.gather(*owed, return_exceptions=True)
 
-    async def cut(self, agent: str = "") -> int:
-        """Make void on the servers what the facts say is void, and return when nobody is connected with it.
+    async def cut(self, agent: str = "", confirmed: Callable[[], None] | None = None) -> int:
+        """Make void on the servers what the facts say is void, and return when nobody is connected with it and the end
+        of its sessions is on record; `confirmed` is called as soon as nobody is.
 
-        With an agent's name: how many of its keys that are. Sessions that other gateways opened meanwhile are seen,
+        With an agent's name: how many of its keys are void. Sessions that other gateways opened meanwhile are seen,
         because the journal is read first.
         """
         async with self._cutting:
@@ -137,6 +138,8 @@ class Tenant:
                 await self._accounts.push(account_spec(self.project, self._config, revocations))
                 await self._accounts.wait_gone(self.keys.identity.public, new)
                 self._void |= revocations
+        if confirmed is not None:
+            confirmed()
         for key in void:
             if key.nkey in new and not key.ended:
                 await self.end_session(key.agent, key.session, "cut")

@@ -72,12 +72,14 @@ class Escalation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One fact of the registry as it is stored: `record` is the stored body, to the byte."""
+    """One fact of the registry as it is stored: `record` is the stored body, and `sha256`, in hex, that of its bytes:
+    bytes that are no text cannot stand in `record` as they are."""
 
     seq: int
     subject: str
     stored_at: Moment
     record: str
+    sha256: str
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
