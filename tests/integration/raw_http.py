@@ -12,6 +12,7 @@ import msgspec
 
 BOUND_S = 5.0
 PROBLEM = "application/problem+json"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Problem(msgspec.Struct):
@@ -51,11 +52,19 @@ class Answer(msgspec.Struct):
         return problem
 
 
-def ask(url: str, method: str, path: str, token: str = "", body: object = None, authorization: str = "") -> Answer:
-    """One request. A body that is not bytes is written as JSON."""
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    token: str = "",
+    body: object = None,
+    authorization: str = "",
+    more: Mapping[str, str] = NO_HEADERS,
+) -> Answer:
+    """One request, with `more` headers. A body that is not bytes is written as JSON."""
     parts, began = urlsplit(url), monotonic()
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=BOUND_S)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **more}
     if token or authorization:
         headers["Authorization"] = authorization or f"Bearer {token}"
     content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
@@ -70,7 +79,14 @@ def ask(url: str, method: str, path: str, token: str = "", body: object = None, 
 
 
 async def asking(
-    url: str, method: str, path: str, token: str = "", body: object = None, authorization: str = ""
+    url: str,
+    method: str,
+    path: str,
+    token: str = "",
+    body: object = None,
+    authorization: str = "",
+    more: Mapping[str, str] = NO_HEADERS,
 ) -> Answer:
     """The same beside the event loop, in which the gateway itself runs."""
-    return await asyncio.wait_for(asyncio.to_thread(ask, url, method, path, token, body, authorization), 2 * BOUND_S)
+    call = asyncio.to_thread(ask, url, method, path, token, body, authorization, more)
+    return await asyncio.wait_for(call, 2 * BOUND_S)

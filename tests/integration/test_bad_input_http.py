@@ -1,6 +1,7 @@
 """Bad input over HTTP: each kind has its own code, tells the cure, changes nothing and does not hang."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from sos.sdk.credential import SessionKey
 from sos.wire import tokens
 from sos.wire.tokens import TokenKind
 
+STAMP = re.compile(r"[a-z0-9-]+-\d{8}-\d{4}-[0-9a-f]{8}")
 RACERS = 50
 MIB = 1024 * 1024
 DEEP = b"[" * 100_000
@@ -26,9 +28,8 @@ def broken(token: str) -> str:
     return token[:-1] + ("0" if token[-1] != "0" else "1")
 
 
-def opening(**changes: object) -> dict[str, object]:
-    key = SessionKey()
-    return {"public_nkey": key.public, "inbox_prefix": key.inbox_prefix, "name": ""} | changes
+def opening(token: str, **changes: object) -> dict[str, object]:
+    return msgspec.structs.asdict(SessionKey().request(token)) | changes
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ async def test_a_well_formed_token_that_nobody_gave_out_is_unknown_and_shown_by_
 
 async def test_an_unknown_agents_token_opens_no_session(bus: Running, facts: Count):
     before, token = await facts(), tokens.make(TokenKind.AGENT)
-    answer = await asking(bus.url, "POST", SESSION, token, opening())
+    answer = await asking(bus.url, "POST", SESSION, token, opening(token))
     assert answer.problem(401, "unknown_token").fields == {"tail": token[-4:]}
     assert await facts() == before
 
@@ -110,7 +111,7 @@ async def test_an_agents_token_is_no_operators_and_an_operators_no_agents(bus: R
         assert "sk-op-" in answer.problem(401, "malformed_token").detail
         assert token.encode() not in answer.body
     for other in (bus.operator_token, project.tenant_token):
-        answer = await asking(bus.url, "POST", SESSION, other, opening())
+        answer = await asking(bus.url, "POST", SESSION, other, opening(other))
         assert "sk-bus-" in answer.problem(401, "malformed_token").detail
         assert other.encode() not in answer.body
     assert await facts() == before
@@ -137,7 +138,7 @@ async def test_a_tenants_token_ends_at_its_own_project(bus: Running, make_projec
 async def test_a_name_that_is_not_the_tokens_opens_no_session(bus: Running, project: Project, facts: Count):
     token = await project.mint("bob")
     before = await facts()
-    answer = await asking(bus.url, "POST", SESSION, token, opening(name="alice"))
+    answer = await asking(bus.url, "POST", SESSION, token, opening(token, name="alice"))
     assert answer.problem(403, "wrong_identity").fields == {"claimed": "alice", "actual": "bob"}
     assert await facts() == before
 
@@ -307,6 +308,9 @@ def misspelt(nkey: str) -> str:
         {"inbox_prefix": "_INBOX_" + "a" * 32 + ".>"},
         {"inbox_prefix": "_INBOX_" + "a" * 32 + "\n"},
         {"inbox_prefix": ">"},
+        {"proof": ""},
+        {"proof": "A" * 86},
+        {"proof": SessionKey().request(tokens.make(TokenKind.AGENT)).proof},
         {"jwt": "x"},
         {"name": 1},
         {"session": "s" * 257},
@@ -318,21 +322,28 @@ async def test_a_session_is_not_opened_for_what_is_no_key_and_no_reply_prefix(
 ):
     token = await project.mint("bob")
     before = await facts()
-    answer = await asking(bus.url, "POST", SESSION, token, opening(**changes))
+    answer = await asking(bus.url, "POST", SESSION, token, opening(token, **changes))
     answer.problem(422, "bad_request")
     assert token.encode() not in answer.body
     assert await facts() == before
 
 
-@pytest.mark.parametrize("field", ["client", "model", "name"])
 @pytest.mark.parametrize("text", ["Ünïcode", "a*b", "a>b", "!!!", "a\u0000"])
 async def test_free_text_that_cannot_be_a_name_opens_no_session(
-    bus: Running, project: Project, facts: Count, field: str, text: str
+    bus: Running, project: Project, facts: Count, text: str
 ):
     token = await project.mint("bob")
     before = await facts()
-    (await asking(bus.url, "POST", SESSION, token, opening(**{field: text}))).problem(422, "bad_name")
+    (await asking(bus.url, "POST", SESSION, token, opening(token, name=text))).problem(422, "bad_name")
     assert await facts() == before
+
+
+@pytest.mark.parametrize("text", ["claude-opus-4-6[1m]", "GPT (new)", "Ünïcode", "a*b", "a>b", "!!!", "a\u0000"])
+async def test_whatever_a_client_or_model_is_called_its_session_has_a_stamp(bus: Running, project: Project, text: str):
+    token = await project.mint("bob")
+    answer = await asking(bus.url, "POST", SESSION, token, opening(token, client=text, model=text))
+    assert answer.status == 201
+    assert STAMP.fullmatch(msgspec.json.decode(answer.body)["session"])
 
 
 # ── races ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -354,4 +365,4 @@ async def test_of_fifty_that_mint_one_name_at_once_one_gets_it_and_the_others_ar
             answer.problem(409, "name_taken")
     assert [a.name for a in await bus.bus.agents.list(OPERATOR, project.slug)] == ["bob"]
     token = msgspec.json.decode(made[0].body)["raw_token"]
-    assert (await asking(bus.url, "POST", SESSION, token, opening())).status == 201
+    assert (await asking(bus.url, "POST", SESSION, token, opening(token))).status == 201

@@ -67,7 +67,7 @@ async def pair(own: Own, home: Path) -> AsyncIterator[tuple[AsyncAgent, AsyncAge
     """Alice and Bob, connected, in a project of their own."""
     operator = Gateway(own.url, (Path(own.home) / "operator.token").read_text().strip())
     slug = f"d{uuid7()[-12:]}"
-    await operator.call("POST", "/api/projects", api.ProjectCreated, {"slug": slug, "tier": "starter"})
+    await operator.call("POST", "/api/projects", api.ProjectCreated, {"slug": slug, "tier": "scale"})
     made: list[AsyncAgent] = []
     for name in ("alice", "bob"):
         ask = api.MintAgent(agent_name=name)

@@ -1,6 +1,7 @@
 """What a tier allows: no more than that, however many ask at once, and by whichever gateway."""
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -21,7 +22,7 @@ async def growth(bus: Running, slug: str) -> Project:
     return Project(bus, await bus.bus.projects.create(OPERATOR, api.CreateProject(slug=slug, tier="growth")))
 
 
-async def racing(bus: Running, path: str, token: str, *bodies: dict[str, object]) -> list[Answer]:
+async def racing(bus: Running, path: str, token: str, *bodies: Mapping[str, object]) -> list[Answer]:
     """All at once, each over a connection of its own."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(len(bodies)) as threads:

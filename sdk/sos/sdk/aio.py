@@ -181,6 +181,11 @@ class AsyncAgent(Sending):
         return self._opened.session
 
     @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """What this agent may do; known once connected."""
+        return self._opened.scopes
+
+    @property
     def state(self) -> State:
         """Where this object is in its life."""
         return self._state

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Coroutine
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from sos.sdk.seen import Parked
 from sos.wire import api
 from sos.wire.envelope import AckClass
 from sos.wire.errors import BadRequest
+from sos.wire.scopes import Scope
 
 
 class Agent:
@@ -36,6 +38,7 @@ class Agent:
         concurrency: int = 1,
         max_deliver: int = MAX_DELIVER,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        home: Path | None = None,
     ) -> None:
         self._agent = AsyncAgent(
             token,
@@ -47,6 +50,7 @@ class Agent:
             concurrency=concurrency,
             max_deliver=max_deliver,
             connect_timeout_s=connect_timeout_s,
+            home=home,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -109,6 +113,11 @@ class Agent:
     def session(self) -> str:
         """The stamp of this run."""
         return self._agent.session
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """What this agent may do."""
+        return self._agent.scopes
 
     @property
     def state(self) -> State:

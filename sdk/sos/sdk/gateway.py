@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import urllib.error
 import urllib.request
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -29,14 +30,30 @@ class Gateway:
         return f"Gateway({self.url!r})"
 
     async def call[T](
-        self, method: str, path: str, answer: type[T], body: object = None, timeout_s: float = CALL_TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: object = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+        *,
+        idempotency_key: str = "",
     ) -> T:
         """`method path` with `body` as JSON; the answer as `answer`. Raises what the gateway refused with, or
-        `GatewayUnreachable` within about `timeout_s`."""
-        return await asyncio.to_thread(self.call_blocking, method, path, answer, body, timeout_s)
+        `GatewayUnreachable` within about `timeout_s`. With `idempotency_key`, a POST may be repeated unchanged and gets
+        the first one's answer, tokens too."""
+        blocking = partial(self.call_blocking, idempotency_key=idempotency_key)
+        return await asyncio.to_thread(blocking, method, path, answer, body, timeout_s)
 
     def call_blocking[T](
-        self, method: str, path: str, answer: type[T], body: object = None, timeout_s: float = CALL_TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: object = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+        *,
+        idempotency_key: str = "",
     ) -> T:
         """The same, in the calling thread."""
         content = b"" if body is None else api.encode(body)
@@ -44,6 +61,8 @@ class Gateway:
         request.add_header("Accept", "application/json")
         if content:
             request.add_header("Content-Type", "application/json")
+        if idempotency_key:
+            request.add_header("Idempotency-Key", idempotency_key)
         if self._token:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         return self._decode(self._exchange(request, timeout_s), answer)

@@ -4,6 +4,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,6 +15,7 @@ from sos.wire.home import DEFAULT_URL, agent_home, private_dir, sos_home, write_
 from sos.wire.names import closest, normalise, recipient
 from sos.wire.tokens import TokenKind, check
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 TOKEN_FILE = "token"  # noqa: S105 - a file's name
 
 
@@ -54,14 +56,29 @@ def find_url(url: str | None = None) -> str:
     """The gateway's address: argument, `SOS_URL`, the context in effect (`sos.sdk.contexts`), the bus of this home,
     `http://127.0.0.1:6070`."""
     given = url or os.environ.get("SOS_URL", "").strip() or contexts.chosen().url
-    if given:
-        return given
+    return given or own_url()
+
+
+def own_url(root: Path | None = None) -> str:
+    """The address of the bus of this home, whatever else is chosen."""
+    path = (root or sos_home()) / "context.json"
     try:
-        return msgspec.json.decode((sos_home() / "context.json").read_bytes(), type=Context).url
+        return msgspec.json.decode(path.read_bytes(), type=Context).url
     except FileNotFoundError:
         return DEFAULT_URL
     except (msgspec.MsgspecError, OSError) as e:
-        raise BadRequest(why=f"{sos_home() / 'context.json'} is not valid: {e}") from None
+        raise BadRequest(why=f"{path} is not valid: {e}") from None
+
+
+def is_own(url: str, root: Path | None = None) -> bool:
+    """Whether this address is the bus of this home: the one gateway that its operator's token is for."""
+    return _place(url) == _place(own_url(root))
+
+
+def _place(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url.rstrip("/"))
+    host = parts.hostname or ""
+    return parts.scheme, "loopback" if host in _LOOPBACK else host, parts.port
 
 
 def save(project: str, name: str, token: str, root: Path | None = None) -> Path:

@@ -135,7 +135,13 @@ class Cutting:
         token = self._minting.token(TokenKind.AGENT, repeat)
         until = stamp["at"] + timedelta(seconds=ask.grace_s) if ask.grace_s > 0 else None
         command = agent_facts.RotateToken(
-            **stamp, project=slug, name=name, token_hash=digest(token), token_tail=tail(token), old_token_until=until
+            **stamp,
+            project=slug,
+            name=name,
+            token_hash=digest(token),
+            token_tail=tail(token),
+            old_token_until=until,
+            install=ask.install,
         )
         times: list[float] = []
         await self.carry_out(command, lambda: times.append((monotonic() - began) * 1_000))

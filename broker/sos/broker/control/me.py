@@ -11,8 +11,12 @@ from sos.broker.domain.agents import Agent
 from sos.broker.views import Views
 from sos.wire import api
 from sos.wire.errors import SosError
+from sos.wire.tokens import digest
 
 log = logging.getLogger(__name__)
+
+INSTALL_CHARS = 16
+"""Of the digest that stands for an install: enough to compare with one's own, and it claims no name."""
 
 
 class Versions:
@@ -44,7 +48,7 @@ class Mirror:
     async def _of(self, agent: Agent) -> api.Me:
         return api.Me(
             agent=shown(agent),
-            install=agent.install,
+            install=digest(agent.install)[:INSTALL_CHARS] if agent.install else "",
             inbox=await self._inbox(agent),
             squads=tuple(squad for squad, _ in await self._views.memberships_of(agent.project, agent.name)),
             gateway_version=self._versions.gateway,

@@ -71,13 +71,15 @@ class ReleaseAgent(Command, frozen=True, kw_only=True):
 
 
 class RotateToken(Command, frozen=True, kw_only=True):
-    """Another token. The old one, and what it opened, is good until `old_token_until`; not at all if that is None."""
+    """Another token. The old one, and what it opened, is good until `old_token_until`; not at all if that is None. With
+    `install` it is for that install alone, which takes the name if nobody has it."""
 
     project: str
     name: str
     token_hash: str
     token_tail: str
     old_token_until: Moment | None = None
+    install: str = ""
 
 
 class VoidToken(Command, frozen=True, kw_only=True):
@@ -161,13 +163,14 @@ class AgentReleased(Event, frozen=True, kw_only=True, tag="agent.released"):
 
 
 class AgentRotated(Event, frozen=True, kw_only=True, tag="agent.rotated"):
-    """It holds another token."""
+    """It holds another token; `install`, if set, has it from now on."""
 
     project: str
     name: str
     token_hash: str
     token_tail: str
     old_token_until: Moment | None = None
+    install: str = ""
 
 
 class AgentVoided(Event, frozen=True, kw_only=True, tag="agent.voided"):

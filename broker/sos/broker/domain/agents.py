@@ -127,8 +127,10 @@ def decide(state: Agent | None, command: AgentCommand) -> tuple[AgentEvent, ...]
         raise UnknownAgent(project=command.project, name=command.name)
     if not _changes(state, command):
         return ()
-    if isinstance(command, JoinAgent):
-        _check_join(state, command)
+    if isinstance(command, JoinAgent) and state.state == "disabled":
+        raise Disabled(project=state.project, name=state.name)
+    if isinstance(command, JoinAgent | RotateToken):
+        _check_claim(state, command.install)
     return (_FACT[type(command)](**asdict(command)),)
 
 
@@ -203,10 +205,9 @@ def _changes(state: Agent, command: AgentCommand) -> bool:  # noqa: C901 - one l
             return True
 
 
-def _check_join(state: Agent, command: JoinAgent) -> None:
-    if state.state == "disabled":
-        raise Disabled(project=state.project, name=state.name)
-    if state.install and state.install != command.install:
+def _check_claim(state: Agent, install: str) -> None:
+    """`NameClaimed` if another install has the name."""
+    if install and state.install and state.install != install:
         since = f"{state.joined_at:%Y-%m-%d %H:%M} UTC" if state.joined_at else "its minting"
         raise NameClaimed(project=state.project, name=state.name, since=since)
 
@@ -241,7 +242,12 @@ def _next_epoch(state: Agent) -> Agent:
 
 
 def _rotated(state: Agent, event: AgentRotated) -> Agent:
-    after = replace(_next_epoch(state), token_hash=event.token_hash, token_tail=event.token_tail)
+    after = replace(
+        _next_epoch(state),
+        token_hash=event.token_hash,
+        token_tail=event.token_tail,
+        install=event.install or state.install,
+    )
     if event.old_token_until is None:
         return after
     return replace(after, old_token_hash=state.token_hash, old_token_until=event.old_token_until, old_epoch=state.epoch)

@@ -83,9 +83,9 @@ TIERS: dict[Tier, Limits] = {
     ),
 }
 
-REGISTRY_MAX_BYTES = 256 * MIB
-IDEMPOTENCY_MAX_BYTES = 64 * MIB
-"""A day of repeatable requests: an answer is about 1.5 KB, so some 40,000. Past that they are carried out without being
+REGISTRY_MAX_BYTES = 224 * MIB
+IDEMPOTENCY_MAX_BYTES = 32 * MIB
+"""A day of repeatable requests: an answer is about 1.5 KB, so some 20,000. Past that they are carried out without being
 kept (`sos.broker.control.idempotency`)."""
 SOS_LIMITS = Limits(
     connections=NO_LIMIT,

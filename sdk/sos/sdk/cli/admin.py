@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from sos.sdk import contexts
 from sos.sdk.cli.output import JsonOption, failing, show_json, table, text
-from sos.sdk.gateway import Gateway
-from sos.sdk.identity import find_url, save
+from sos.sdk.gateway import Gateway, check_url
+from sos.sdk.identity import find_url, is_own, save
 from sos.wire import api
 from sos.wire.errors import BadRequest, MissingToken
 from sos.wire.home import sos_home
@@ -21,21 +22,25 @@ projects = typer.Typer(help="Projects: each is an account of its own on NATS.", 
 
 
 def gateway() -> Gateway:
-    """The gateway, with the token in SOS_ADMIN_TOKEN or the operator's token of this home."""
-    token = os.environ.get("SOS_ADMIN_TOKEN", "").strip()
+    """The gateway, with the token in SOS_ADMIN_TOKEN or the operator's token of this home, which goes to the bus of
+    this home and to no other that a context or SOS_URL may name."""
+    token, url = os.environ.get("SOS_ADMIN_TOKEN", "").strip(), check_url(find_url())
     path = sos_home() / "operator.token"
     if not token and path.exists():
+        if not is_own(url):
+            raise MissingToken(expected=f"a token for {url} in SOS_ADMIN_TOKEN: this home's operator is another bus'")
         token = path.read_text().strip()
     if not token:
         raise MissingToken(expected="an operator's or tenant's token in SOS_ADMIN_TOKEN, or the home of 'sos up'")
     check(token, TokenKind.OPERATOR, TokenKind.TENANT)
-    return Gateway(find_url(), token)
+    return Gateway(url, token)
 
 
 def slug_of(project: str) -> str:
-    """The project's slug from the option."""
+    """The project's slug from the option or from the context in effect."""
+    project = project or contexts.chosen().project
     if not project:
-        raise BadRequest(why="which project? Give --project SLUG or set SOS_PROJECT")
+        raise BadRequest(why="which project? Give --project SLUG, set SOS_PROJECT, or use a context that names one")
     return normalise(project, "project slug")
 
 

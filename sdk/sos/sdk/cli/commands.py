@@ -2,14 +2,22 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from sos.sdk import surroundings
 from sos.sdk.cli.admin import ProjectOption, create_squad, mint, projects
+from sos.sdk.cli.catalog import catalogue, escalate, rotate_project
+from sos.sdk.cli.contexts import contexts
+from sos.sdk.cli.health import doctor, recover, whoami
+from sos.sdk.cli.join import join_agent
 from sos.sdk.cli.output import JsonOption, failing, show_json, table, text
+from sos.sdk.cli.own import rotate, sessions
+from sos.sdk.cli.owner import activate, disable, enable, list_agents, release, revoke, scopes
 from sos.wire.envelope import AckClass
 from sos.wire.errors import BadRequest
 
@@ -32,7 +40,24 @@ squads = typer.Typer(help="Squads: named channels whose broadcasts reach every m
 app.add_typer(projects, name="project")
 app.add_typer(agents, name="agent")
 app.add_typer(squads, name="squad")
+app.add_typer(contexts, name="context")
+app.add_typer(catalogue, name="catalog")
+projects.command("rotate")(rotate_project)
+projects.command("escalate")(escalate)
 agents.command("mint")(mint)
+agents.command("join")(join_agent)
+agents.command("activate")(activate)
+agents.command("list")(list_agents)
+agents.command("disable")(disable)
+agents.command("enable")(enable)
+agents.command("scopes")(scopes)
+agents.command("rotate")(rotate)
+agents.command("sessions")(sessions)
+agents.command("release")(release)
+agents.command("revoke")(revoke)
+agents.command("doctor")(doctor)
+agents.command("whoami")(whoami)
+agents.command("recover")(recover)
 squads.command("create")(create_squad)
 
 
@@ -46,7 +71,14 @@ def agent_as(name: str, project: str) -> "AsyncAgent":
     """The agent that acts, not connected yet."""
     from sos.sdk import AsyncAgent
 
-    return AsyncAgent(name=name or None, project=project or None, client="sos-cli", connect_timeout_s=CONNECT_TIMEOUT_S)
+    client, model = surroundings.detect(os.environ)
+    return AsyncAgent(
+        name=name or None,
+        project=project or None,
+        client=client or "sos-cli",
+        model=model,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+    )
 
 
 @app.command()

@@ -14,6 +14,7 @@ from sos.wire.tokens import redact
 EXIT_CODES: dict[Kind, int] = {
     Kind.INTERNAL: 1,
     Kind.EXHAUSTED: 1,
+    Kind.THROTTLED: 1,
     Kind.INVALID: 2,
     Kind.UNREACHABLE: 3,
     Kind.UNAUTHENTICATED: 4,

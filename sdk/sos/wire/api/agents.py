@@ -104,7 +104,11 @@ class RotateToken(Request, frozen=True, kw_only=True):
     """POST …/agents/{id}/rotate by the owner, POST /api/agent/rotate by the agent itself."""
 
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE_S)] = 0.0
-    """How long the old token, and what was opened with it, is still taken."""
+    """How long the old token, and what was opened with it, is still taken; it ends sooner if the agent's rights are
+    changed meanwhile."""
+    install: FreeText = ""
+    """The install that the new token is for, if the owner asks on its behalf: it has the name from then on, or is
+    refused because another one has it."""
 
 
 class AgentRotated(msgspec.Struct, frozen=True, kw_only=True):
