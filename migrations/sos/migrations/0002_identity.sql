@@ -18,7 +18,8 @@ ALTER TABLE sessions ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0; -- of the agen
 ALTER TABLE sessions ADD COLUMN ended INTEGER NOT NULL DEFAULT 0; -- its session is over
 
 CREATE INDEX sessions_open ON sessions (project, agent, session, expires_at) WHERE NOT ended;
-CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE INDEX agents_cut ON agents (project, name) WHERE epoch > 0 OR state <> 'active';
+CREATE INDEX sessions_by_expiry ON sessions (project, agent, expires_at, epoch);
 CREATE INDEX sessions_by_nkey ON sessions (nkey);
 
 -- from EVENTS, together with sessions: every run there was

@@ -191,6 +191,10 @@ class Agent:
         """Who is in a squad."""
         return self._run(self._agent.members(squad))
 
+    def card(self, name: str) -> api.Card:
+        """What another agent of this project is and can do."""
+        return self._run(self._agent.card(name))
+
     def peers(self) -> tuple[api.Peer, ...]:
         """The agents of this project, and which of them are connected now."""
         return self._run(self._agent.peers())

@@ -16,7 +16,7 @@ from sos.sdk import claiming, guide, identity, once, profile, proving, surroundi
 from sos.sdk.claiming import Claimed, Origin
 from sos.sdk.gateway import Gateway, check_url
 from sos.wire import api, subjects
-from sos.wire.errors import AgentDisabled, BadName, BadRequest, ErrorBody, Kind, NameClaimed, SosError
+from sos.wire.errors import AgentDisabled, BadRequest, ErrorBody, Kind, NameClaimed, SosError
 from sos.wire.home import agent_home, sos_home
 from sos.wire.names import normalise, recipient
 from sos.wire.roles import DEFAULT_ROLE, ROLES, Role, mesh_role
@@ -246,10 +246,7 @@ class _Joining:
         """The mesh role that the label means; None if none is given."""
         if not (label := self._wish.role.strip()):
             return None
-        try:
-            role, told = mesh_role(label)
-        except BadName:
-            role, told = DEFAULT_ROLE, False
+        role, told = mesh_role(label)
         if not told:
             self._warn_of(
                 "name",

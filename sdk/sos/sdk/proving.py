@@ -5,6 +5,7 @@ the test message out of the inbox proves it just as well: both write into the on
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 Part = Literal["session", "test", "peers"]
 CONNECT_TIMEOUT_S = 5.0
 """A person waits for the join; a bus that is slower than this is told as trouble, and joining again is cheap."""
-ROUND_TRIP_S = 10.0
-"""A message to oneself takes milliseconds. More is for mail that lies before it in the inbox."""
+ROUND_TRIP_S = 15.0
+"""A message to oneself takes milliseconds. More is for mail that lies before it in the inbox, and for what a session
+that was cut off had in its hands: it comes again after 10 s, and newer mail waits for it."""
 PEERS_WAIT_S = 3.0
 """From being connected to being told so: the gateway asks NATS, which knows at once; this is for a busy machine."""
 LOOK_EVERY_S = 0.05
@@ -85,6 +87,7 @@ async def prove(subject: Subject, progress: Progress, trouble: Trouble) -> Proof
         client=subject.client or FALLBACK_CLIENT,
         model=subject.model,
         connect_timeout_s=CONNECT_TIMEOUT_S,
+        max_deliver=sys.maxsize,  # looking is no attempt: nothing is parked for having been looked at
         home=subject.root,
     )
     inbox = _TestInbox(agent, subject)

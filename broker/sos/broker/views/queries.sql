@@ -184,10 +184,11 @@ GROUP BY project, agent, session HAVING max(expires_at) <= :at ORDER BY project,
 
 -- name: void_keys
 -- The keys, of one project or of all, that are to be refused at :at although they have not expired: signed for an
--- earlier epoch of their agent, or for an agent that is not active.
+-- earlier epoch of their agent, or for an agent that is not active. Asked every second: it looks at agents that were
+-- ever cut, few, and of each at the keys that have not expired.
 SELECT s.project, s.nkey, s.agent, s.session, s.expires_at, s.ended
-FROM sessions AS s JOIN agents AS a ON a.project = s.project AND a.name = s.agent
-WHERE (:project IS NULL OR s.project = :project) AND s.expires_at > :at AND (
+FROM agents AS a CROSS JOIN sessions AS s ON s.project = a.project AND s.agent = a.name -- in this order
+WHERE (a.epoch > 0 OR a.state <> 'active') AND (:project IS NULL OR a.project = :project) AND s.expires_at > :at AND (
     a.state <> 'active'
     OR s.epoch < CASE WHEN a.old_token_until IS NOT NULL AND a.old_token_until > :at THEN a.old_epoch ELSE a.epoch END
 )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,7 @@ def agent_as(name: str, project: str) -> "AsyncAgent":
         client=client or "sos-cli",
         model=model,
         connect_timeout_s=CONNECT_TIMEOUT_S,
+        max_deliver=sys.maxsize,  # looking for a reply is no attempt at the other mail
     )
 
 
