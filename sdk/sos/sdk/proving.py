@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Part = Literal["session", "test", "peers"]
 CONNECT_TIMEOUT_S = 5.0
 """A person waits for the join; a bus that is slower than this is told as trouble, and joining again is cheap."""
-ROUND_TRIP_S = 15.0
-"""A message to oneself takes milliseconds. More is for mail that lies before it in the inbox, and for what a session
-that was cut off had in its hands: it comes again after 10 s, and newer mail waits for it."""
+ROUND_TRIP_S = 20.0
+"""A message to oneself takes milliseconds. More is for mail that lies before it in the inbox, and for an inbox that
+another install had meanwhile: what that one may still have in its hands is waited for, 15.5 s (`sos.sdk.order`)."""
 PEERS_WAIT_S = 3.0
 """From being connected to being told so: the gateway asks NATS, which knows at once; this is for a busy machine."""
 LOOK_EVERY_S = 0.05
