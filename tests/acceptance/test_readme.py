@@ -120,6 +120,8 @@ def test_the_demo_shows_all_it_promises(surroundings: dict[str, str], tmp_path: 
         "unknown_recipient_refused": True,
         "forged_sender_refused": True,
         "cross_project_refused": True,
+        "revoked_is_cut": True,
+        "leaked_token_is_void": True,
         "acked_lost_after_kill9": 0,
         "handler_duplicates": 0,
         "order_breaks": 0,

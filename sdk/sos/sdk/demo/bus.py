@@ -13,7 +13,7 @@ import msgspec
 
 from sos.sdk.gateway import Gateway
 from sos.wire import api
-from sos.wire.errors import GatewayUnreachable
+from sos.wire.errors import GatewayUnreachable, UnknownToken
 from sos.wire.tokens import redact
 
 START_TIMEOUT_S = 30.0
@@ -50,6 +50,18 @@ class DemoBus:
     async def squad(self, project: str, squad: str) -> None:
         """A squad."""
         await self._gateway.call("POST", f"/api/tenants/{project}/squads", api.Squad, {"squad": squad})
+
+    async def revoke(self, project: str, name: str) -> api.AgentCut:
+        """Cut an agent off for good."""
+        return await self._gateway.call("DELETE", f"/api/tenants/{project}/agents/{name}", api.AgentCut)
+
+    async def is_void(self, token: str) -> bool:
+        """Whether an agent's token opens nothing any more."""
+        try:
+            await Gateway(self.up.url, token).call("GET", "/api/agent", api.Me)
+        except UnknownToken:
+            return True
+        return False
 
     def kill_nats(self) -> None:
         """End nats-server as a power cut would, without warning."""

@@ -15,7 +15,7 @@ from sos.sdk.holding import Holding
 from sos.sdk.link import Line
 from sos.sdk.session import Session, Who
 from sos.wire import subjects
-from sos.wire.errors import Forbidden, Kind, NatsUnreachable, SosError, UnknownRecipient
+from sos.wire.errors import Forbidden, Kind, NatsUnreachable, SosError, UnknownRecipient, UnknownToken
 
 STEP_TIMEOUT_S = 20.0
 TRAFFIC_SENDERS = 4
@@ -35,6 +35,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     unknown_recipient_refused: bool = False
     forged_sender_refused: bool = False
     cross_project_refused: bool = False
+    revoked_is_cut: bool = False
+    leaked_token_is_void: bool = False
     acked: int = 0
     acked_lost_after_kill9: int = -1
     handler_duplicates: int = -1
@@ -45,7 +47,12 @@ class Outcome(msgspec.Struct, kw_only=True):
     def good(self) -> bool:
         """Whether everything went as it should."""
         shown = (self.direct, self.reply, self.offline_caught_up, self.unknown_recipient_refused)
-        kept_out = (self.forged_sender_refused, self.cross_project_refused)
+        kept_out = (
+            self.forged_sender_refused,
+            self.cross_project_refused,
+            self.revoked_is_cut,
+            self.leaked_token_is_void,
+        )
         faults = (self.acked_lost_after_kill9, self.handler_duplicates, self.order_breaks)
         return all(shown) and all(kept_out) and self.broadcast_received == 3 and faults == (0, 0, 0)
 
@@ -67,6 +74,8 @@ class Story:
         await self._squad()
         await self._refusals()
         await self._kill()
+        await self._revoke()
+        await self._leak()
 
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +158,28 @@ class Story:
             f"  {tally.acked} acknowledged: {tally.lost} lost, {tally.duplicates} handled twice, "
             f"{tally.order_breaks} out of order."
         )
+
+    async def _revoke(self) -> None:
+        gone = await self._minted("gone")
+        await gone.connect()
+        cut = await self._bus.revoke("acme", "gone")
+        try:
+            await asyncio.wait_for(gone.wait(), STEP_TIMEOUT_S)
+        except UnknownToken:
+            self.out.revoked_is_cut = True
+        finally:
+            await gone.stop()
+        self._say(f"The owner revokes an agent: the server confirms after {cut.took_ms:.0f} ms that it is cut off.")
+
+    async def _leak(self) -> None:
+        self._tokens["careless"] = token = await self._bus.mint("acme", "careless")
+        async with self._raw("careless") as line:
+            began = monotonic()
+            await line.request(str(subjects.ToAgent("acme", "ben", "careless")), token.encode())
+        while monotonic() < began + STEP_TIMEOUT_S and not self.out.leaked_token_is_void:
+            self.out.leaked_token_is_void = await self._bus.is_void(token)
+        took_ms = (monotonic() - began) * 1_000
+        self._say(f"An agent writes its own token into a message, past the SDK: worthless after {took_ms:.0f} ms.")
 
     # ── the means ────────────────────────────────────────────────────────────────────────────────────────────────
 
