@@ -1,9 +1,11 @@
 """What becomes of each kind of secret that was published, under each policy, and across restarts."""
 
+import asyncio
 import os
 import signal
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +311,7 @@ async def test_a_server_that_does_not_answer_costs_no_subscriptions_and_the_tap_
 
         os.kill(bus.server.pid, signal.SIGSTOP)
         try:
+            await _until_silent(connection)
             with pytest.raises(NatsUnreachable):
                 await connection.subscribe("anything", ignore)
         finally:
@@ -317,6 +320,14 @@ async def test_a_server_that_does_not_answer_costs_no_subscriptions_and_the_tap_
             seq = await publish(client, "ann", token)
             await erased(bus, "acme", seq, within_s=20.0)
         assert "anything" not in _subscriptions(connection)
+
+
+async def _until_silent(connection: Connection) -> None:
+    """A signal takes effect a moment after it was sent, and a busy server answers in between."""
+    async with asyncio.timeout(5.0):
+        with suppress(NatsUnreachable):
+            while True:
+                await connection.js("INFO", timeout_s=0.5)
 
 
 def _subscriptions(connection: Connection) -> list[str]:
