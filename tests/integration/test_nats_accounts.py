@@ -250,7 +250,8 @@ async def test_nobody_listens_outside_the_inbox(place: Place):
 async def test_a_revocation_cuts_the_live_connection_and_every_later_one(place: Place):
     async with place.agent("bob") as bob, place.agent("eve") as eve:
         began = time.perf_counter()
-        await place.world.accounts.push(spec(place.slug, revocations={bob.user.public: int(time.time())}))
+        until = int(time.time()) + 60  # a JWT that is signed in a later second than this would be a good one
+        await place.world.accounts.push(spec(place.slug, revocations={bob.user.public: until}))
         async with asyncio.timeout(2.0):
             await bob.connection.lost.wait()
         assert time.perf_counter() - began < 0.5
