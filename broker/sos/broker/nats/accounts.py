@@ -105,8 +105,8 @@ class Accounts:
     def _remember_void(self, account_public: str, revocations: Mapping[str, int]) -> dict[str, int]:
         """All that was ever void here and has not expired: an entry that is left out revives what it named."""
         now = int(time.time())
-        known = self._void.get(account_public, {}) | dict(revocations)
-        self._void[account_public] = void = {key: until for key, until in known.items() if until >= now}
+        known = {key: until for key, until in self._void.get(account_public, {}).items() if until >= now}
+        self._void[account_public] = void = known | dict(revocations)
         return void
 
     async def recall_void(self, project: str, project_id: str) -> bool:
